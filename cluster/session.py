@@ -1,0 +1,92 @@
+"""A Ray cluster to work on: a private one on this machine, or one that is joined and left as it was found."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cluster.resources import Resources
+
+PROBE_SECONDS = 5.0
+SETTINGS = {  # read by Ray when it is imported or by the processes that it starts
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; without it every driver warns
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the journal and MLflow hold every result already
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the command line has its own
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # 2 s by default: a trial stopped in a long step would cost its warm worker
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # the journal is the state, Tune's snapshots would be dead weight
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+def apply_settings() -> None:
+    """Sets Ray's environment variables where the user has not; call before Ray is imported."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+
+
+def local_resources() -> Resources:
+    """The CPUs that this process may use and the NVIDIA GPUs that it may see."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return Resources(cpus=cpus, gpus=len([device for device in visible.split(",") if device.strip() not in ("", "-1")]))
+    if not shutil.which("nvidia-smi"):
+        return Resources(cpus=cpus)
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+    return Resources(cpus=cpus, gpus=sum(line.startswith("GPU ") for line in listing.stdout.splitlines()))
+
+
+@contextmanager
+def session(address: str) -> Iterator[Resources]:
+    """Starts (`local`) or joins (`auto`, `HOST:PORT`, `ray://HOST:PORT`) a cluster; gives what it has.
+
+    A connection that the caller has already made is used and stays open.
+
+    Raises:
+        ConnectionError: nothing answers at the address.
+    """
+    apply_settings()
+    import ray
+
+    joined = not ray.is_initialized()
+    if joined and address == "local":
+        own = local_resources()
+        ray.init(address="local", num_cpus=int(own.cpus), num_gpus=int(own.gpus), include_dashboard=False)
+    elif joined:
+        _probe(address)
+        ray.init(address=address)
+    try:
+        total = ray.cluster_resources()
+        yield Resources(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0))
+    finally:
+        if joined:
+            ray.shutdown()
+
+
+def check_address(address: str) -> None:
+    """A `ValueError` unless `address` has one of the forms that `session` takes."""
+    if address not in ("local", "auto"):
+        _host_and_port(address)
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"address must be local, auto, HOST:PORT or ray://HOST:PORT, got {address!r}")
+    return host, int(port)
+
+
+def _probe(address: str) -> None:
+    """Ray itself would retry for minutes before it says that nobody is there."""
+    if address == "auto":
+        return
+    host, port = _host_and_port(address)
+    try:
+        socket.create_connection((host, port), timeout=PROBE_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(f"no Ray cluster answers at {address} ({error}); start one or use --address local") from error

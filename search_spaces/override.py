@@ -1,0 +1,120 @@
+"""Changes to a search space, written as `--set lr=0.01:0.3:log` or in a YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from search_spaces import SearchSpace, limits
+
+MAX_BYTES = 1_000_000
+
+
+def parse(name: str, text: str) -> Any:
+    """The value of `--set NAME=TEXT` in the form that `override` takes: `0.1`, `0.01:0.3`, `0.01:0.3:log` or `a,b,c`."""
+    if "," in text:
+        return [_scalar(part) for part in text.split(",")]
+    parts = text.split(":")
+    if len(parts) == 1:
+        return _scalar(text)
+    if len(parts) == 2 or (len(parts) == 3 and parts[2] == "log"):
+        return {"low": _scalar(parts[0]), "high": _scalar(parts[1]), "log": len(parts) == 3}
+    raise ValueError(f"{name}={text} is no range; write LOW:HIGH or LOW:HIGH:log")
+
+
+def override(space: SearchSpace, name: str, value: Any) -> SearchSpace:
+    """`space` with one hyperparameter fixed (a single value), chosen from a list, or searched in a range (a mapping)."""
+    distributions, baseline, fixed = dict(space.distributions), dict(space.baseline), dict(space.fixed)
+    start = baseline.pop(name, fixed.pop(name, None))
+    distributions.pop(name, None)
+    if isinstance(value, Mapping):
+        distributions[name] = _range(name, value)
+    elif isinstance(value, list):
+        distributions[name] = _choices(name, value)
+    else:
+        fixed[name] = limits.check(name, value)
+        return SearchSpace(distributions=distributions, baseline=baseline, fixed=fixed)
+    baseline[name] = _nearest(distributions[name], start)
+    return SearchSpace(distributions=distributions, baseline=baseline, fixed=fixed)
+
+
+def read_file(path: Path, base: SearchSpace) -> SearchSpace:
+    """See `search_spaces.from_file`."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read the space file {path}: {error}") from error
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"the space file {path} has {len(text):,} characters; a space needs a few dozen lines")
+    space = base
+    for key, value, line in _entries(path, text):
+        try:
+            space = override(space, key, value)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {line}: {error}") from error
+    return space
+
+
+def _entries(path: Path, text: str) -> list[tuple[str, Any, int]]:
+    """The top-level keys of a YAML mapping, each with its value and line; anchors and tags are refused."""
+    try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise ValueError(f"{path} uses YAML aliases; write the values out")
+        root = yaml.compose(text, yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(root, yaml.MappingNode) or not all(isinstance(key, str) for key in values):
+        raise ValueError(f"{path} must be a mapping of hyperparameters, such as `lr: {{low: 0.01, high: 0.3, log: true}}`")
+    keys = [key.value for key, _ in root.value]
+    if repeated := sorted({key for key in keys if keys.count(key) > 1}):
+        raise ValueError(f"{path} has {', '.join(repeated)} more than once")
+    return [(key.value, values[key.value], key.start_mark.line + 1) for key, _ in root.value]
+
+
+def _scalar(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _range(name: str, value: Mapping[str, Any]) -> BaseDistribution:
+    limit = limits.LIMITS.get(name)
+    if isinstance(limit, limits.Choice):
+        raise ValueError(f"{name} has no range; choose among {', '.join(limit.values)}")
+    if unknown := sorted(set(value) - {"low", "high", "log"}) or not {"low", "high"} <= set(value):
+        raise ValueError(f"{name} needs low and high, and may have log; got {unknown or sorted(value)}")
+    low, high, log = limits.check(name, value["low"]), limits.check(name, value["high"]), value.get("log", False)
+    if not isinstance(log, bool):
+        raise ValueError(f"{name}: log must be true or false, got {log!r}")
+    if not low < high:
+        raise ValueError(f"{name} needs low below high, got {low} and {high}")
+    if log and low <= 0:
+        raise ValueError(f"{name}: a log range needs low above 0, got {low}")
+    return IntDistribution(low, high, log=log) if isinstance(low, int) else FloatDistribution(low, high, log=log)
+
+
+def _choices(name: str, values: list[Any]) -> BaseDistribution:
+    checked = tuple(limits.check(name, value) for value in values)
+    if len(set(checked)) != len(checked) or len(checked) < 2:
+        raise ValueError(f"{name} needs at least two different choices, got {values}")
+    return CategoricalDistribution(checked)
+
+
+def _nearest(distribution: BaseDistribution, start: Any) -> Any:
+    """The baseline's value where it fits, else the nearest that does; the middle where the baseline has none."""
+    if isinstance(distribution, CategoricalDistribution):
+        return start if start in distribution.choices else distribution.choices[0]
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high = distribution.low, distribution.high
+    if start is None:
+        start = (low * high) ** 0.5 if distribution.log else (low + high) / 2
+    nearest = min(max(start, low), high)
+    return int(nearest) if isinstance(distribution, IntDistribution) else nearest

@@ -1,0 +1,1 @@
+"""Distributed hyperparameter tuning for image classifiers; start at `launch`, then read `study` and `training`."""

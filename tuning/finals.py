@@ -1,0 +1,191 @@
+"""The finals: the only place that reads the test set, once, for the winner and the published recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import ray
+
+from tuning import checkpoint
+from tuning.record import Records
+from tuning.scheduler import BASELINE
+from tuning.spec import METRIC
+from tuning.training import Diverged, derive_seed, evaluate_images
+from tuning.trial import TrialSetup, build_arguments, trial_name
+
+CONFIDENCE_Z = 1.96  # 95 %
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalist:
+    """One configuration, trained once or over several seeds, and the checkpoint of its best validation accuracy."""
+
+    number: int
+    config: Mapping[str, Any]
+    checkpoints: tuple[Path, ...]
+    val_accuracies: tuple[float, ...]
+    test_accuracies: tuple[float, ...] = ()
+
+    @property
+    def val_accuracy(self) -> float:
+        return mean(self.val_accuracies)
+
+    @property
+    def test_accuracy(self) -> float:
+        return mean(self.test_accuracies)
+
+    @property
+    def checkpoint(self) -> Path:
+        return max(zip(self.val_accuracies, self.checkpoints, strict=True), key=lambda pair: pair[0])[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Winner against baseline on the test set; `margin` is half of the 95 % interval of their difference."""
+
+    winner: Finalist
+    baseline: Finalist | None  # None: the published recipe gave no finite result
+    margin: float
+
+    @property
+    def gain(self) -> float:
+        """Test accuracy won over the baseline."""
+        return self.winner.test_accuracy - (self.baseline.test_accuracy if self.baseline else 0.0)
+
+    def __str__(self) -> str:
+        if self.baseline is None:
+            return "the published recipe did not train at all here"
+        if self.winner.number == BASELINE:
+            return "no configuration beat the published recipe on the validation images"
+        noise = f"95 % interval +-{100 * self.margin:.1f}"
+        if abs(self.gain) <= self.margin:
+            return f"a tie with the published recipe: {100 * self.gain:+.1f} points, {noise}"
+        better = "better" if self.gain > 0 else "worse"
+        return f"{better} than the published recipe by {100 * abs(self.gain):.1f} points, {noise}"
+
+
+def run_finals(setup: TrialSetup, records: Records, resources: Mapping[str, float]) -> Verdict:
+    """Chooses the winner by validation accuracy, then measures it and the baseline on the test set."""
+    best, seeds = setup.spec.finalists
+    ranked = sorted((r for r in records.values() if r.epochs), key=lambda record: (-record.score, record.number))
+    chosen = ranked[:best] + [record for record in ranked[best:] if record.number == BASELINE]
+    if (best, seeds) == (1, 1):
+        finalists = [_from_search(setup, record.number, record.config, record.score) for record in chosen]
+    else:
+        finalists = _retrain(setup, {record.number: record.config for record in chosen}, seeds, resources)
+    winner = max(finalists, key=lambda finalist: finalist.val_accuracy)
+    baseline = next((finalist for finalist in finalists if finalist.number == BASELINE), None)
+    tested = _test(setup, [winner] if baseline in (None, winner) else [winner, baseline], resources)
+    return Verdict(
+        winner=tested[0],
+        baseline=tested[-1] if baseline else None,
+        margin=_margin(tested[0], tested[-1], len(setup.splits.test)),
+    )
+
+
+def description(setup: TrialSetup, meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What `export.rebuild` needs for the weights of a trial's checkpoint."""
+    splits = setup.splits
+    return {
+        "model": setup.spec.model,
+        "build": {**build_arguments(splits), **meta["options"]},
+        "classes": list(splits.classes),
+        "mean": list(splits.mean),
+        "std": list(splits.std),
+        "format": dataclasses.asdict(setup.format),
+    }
+
+
+def _from_search(setup: TrialSetup, number: int, config: Mapping[str, Any], score: float) -> Finalist:
+    path = setup.folder / "trials" / trial_name(number) / "best.safetensors"
+    return Finalist(number=number, config=config, checkpoints=(path,), val_accuracies=(score,))
+
+
+def _retrain(
+    setup: TrialSetup, configs: Mapping[int, Mapping[str, Any]], seeds: int, resources: Mapping[str, float]
+) -> list[Finalist]:
+    """Trains each configuration to the full length over fresh seeds, the same for all, as many at once as fit."""
+    shared, task = ray.put(setup), _train_final.options(**_options(resources))
+    paths = {n: [setup.folder / "finals" / f"{trial_name(n)}_{s}.safetensors" for s in range(seeds)] for n in configs}
+    pending = {
+        number: [
+            task.remote(shared, dict(config), derive_seed(setup.spec.seed, "finals", seed), path)
+            for seed, path in enumerate(paths[number])
+        ]
+        for number, config in configs.items()
+    }
+    finalists = []
+    for number, config in configs.items():
+        scores = ray.get(pending[number])
+        kept = [(path, score) for path, score in zip(paths[number], scores, strict=True) if score is not None]
+        if len(kept) == seeds:  # a configuration that diverges with some seeds is no winner
+            finalists.append(
+                Finalist(
+                    number=number,
+                    config=config,
+                    checkpoints=tuple(path for path, _ in kept),
+                    val_accuracies=tuple(score for _, score in kept),
+                )
+            )
+    if not finalists:
+        raise RuntimeError("every finalist diverged when trained again with another seed")
+    return finalists
+
+
+@ray.remote
+def _train_final(setup: TrialSetup, config: dict[str, Any], seed: int, path: Path) -> float | None:
+    training, best = setup.training(config, seed), None
+    try:
+        for metrics in training.run():
+            if best is None or metrics.val_accuracy > best:
+                best = metrics.val_accuracy
+                meta = {"metrics": dataclasses.asdict(metrics), "options": training.hparams.model_options, "config": config}
+                checkpoint.save(path, training.weights(), meta)
+    except Diverged:
+        return None
+    return best
+
+
+def _test(setup: TrialSetup, finalists: Sequence[Finalist], resources: Mapping[str, float]) -> list[Finalist]:
+    shared, task = ray.put(setup), _measure.options(**_options(resources))
+    paths = [path for finalist in finalists for path in finalist.checkpoints]
+    measured = iter(ray.get(task.remote(shared, paths)))
+    return [dataclasses.replace(f, test_accuracies=tuple(next(measured) for _ in f.checkpoints)) for f in finalists]
+
+
+@ray.remote
+def _measure(setup: TrialSetup, paths: Sequence[Path]) -> list[float]:
+    """Test accuracy of each checkpoint; its validation accuracy must come out as it was logged."""
+    from tuning.export import rebuild
+
+    accuracies = []
+    for path in paths:
+        weights, meta = checkpoint.load(path)
+        model = rebuild(description(setup, meta), weights).to(setup.device)
+        _, again, _ = evaluate_images(model, setup.splits.val, setup.format, setup.device)
+        tolerance = 0.0 if setup.device == "cpu" else 0.005  # GPU kernels may round a few images differently
+        if abs(again - meta["metrics"][METRIC]) > tolerance:
+            raise RuntimeError(f"{path} gives validation accuracy {again}, logged was {meta['metrics'][METRIC]}")
+        accuracies.append(evaluate_images(model, setup.splits.test, setup.format, setup.device)[1])
+    return accuracies
+
+
+def _options(resources: Mapping[str, float]) -> dict[str, float]:
+    return {"num_cpus": resources["cpu"], "num_gpus": resources["gpu"]}
+
+
+def _margin(winner: Finalist, baseline: Finalist, images: int) -> float:
+    """Half of the 95 % interval of the difference in test accuracy: over seeds if there are several, else over images."""
+    if len(winner.test_accuracies) > 1:
+        from scipy.stats import ttest_ind
+
+        interval = ttest_ind(winner.test_accuracies, baseline.test_accuracies, equal_var=False).confidence_interval()
+        return 0.0 if math.isnan(interval.high) else float(interval.high - interval.low) / 2
+    variance = sum(f.test_accuracy * (1 - f.test_accuracy) / images for f in (winner, baseline))
+    return CONFIDENCE_Z * math.sqrt(variance)

@@ -1,0 +1,120 @@
+"""Tune an image classifier: `python -m tuning.launch --model efficientnet_b0` (`--help` lists all flags)."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console
+
+from tuning import options, summary
+from tuning.errors import Interrupted, StudyError
+from tuning.interrupt import catch_signals
+from tuning.prepare import Prepared, prepare
+from tuning.view import View
+
+if TYPE_CHECKING:
+    from tuning.outcome import StudyResult
+
+MANY_FAILED = 0.25  # of the trials
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; gives its exit code."""
+    args = options.parse(argv)
+    try:
+        studies = _prepare_all(args)
+    except ValueError as error:
+        return _refuse(error, 2)
+    except ConnectionError as error:
+        return _refuse(error, 3)
+    except StudyError as error:
+        return _refuse(error, error.exit_code)
+    if args.dry_run:
+        for prepared in studies:
+            summary.show_plan(Console(), prepared)
+        return 0
+    results: list[StudyResult] = []
+    for prepared in studies:
+        try:
+            results.append(_run(prepared))
+        except ConnectionError as error:
+            return _refuse(error, 3)
+        except Interrupted as error:
+            return _refuse(f"{error}; go on with: {_resume_command(prepared)}", error.exit_code)
+        except StudyError as error:
+            return _refuse(error, error.exit_code)
+    if len(results) > 1:
+        summary.show_leaderboard(Console(), results)
+    return 4 if any(result.failed > MANY_FAILED * result.trials for result in results) else 0
+
+
+def _prepare_all(args: argparse.Namespace) -> list[Prepared]:
+    if not args.resume:
+        return [prepare(spec, space) for spec, space in options.requests(args)]
+    from tuning import study_file  # imports torch
+
+    spec, space = study_file.read(Path(args.results_dir or "results").absolute() / args.resume)
+    return [prepare(spec, space, resume=True)]
+
+
+def _run(prepared: Prepared) -> StudyResult:
+    """Runs one study behind its view; all that others print goes to the study's log file."""
+    prepared.folder.mkdir(parents=True, exist_ok=True)
+    with _into_log(prepared.folder / "log.txt") as screen, catch_signals() as interrupt:
+        console = Console(file=screen)
+        view = View(console, prepared.spec)
+        try:
+            with view.show():
+                from tuning.study import run  # seconds of imports, with the view already there
+
+                result = run(prepared, observers=[view], phase=view.enter, interrupt=interrupt)
+        except KeyboardInterrupt:
+            raise Interrupted(interrupt.signum or signal.SIGINT) from None
+        summary.show_result(console, prepared, result)
+    return result
+
+
+@contextlib.contextmanager
+def _into_log(path: Path) -> Iterator[TextIO]:
+    """Sends what this process and its children print into a file; gives the real standard output.
+
+    On the level of file descriptors, because Ray's processes and libraries in C write there.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    with open(path, "ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    try:
+        with os.fdopen(os.dup(saved[0]), "w") as screen:
+            yield screen
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, descriptor in enumerate(saved, start=1):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+
+
+def _resume_command(prepared: Prepared) -> str:
+    default = options.FIELDS["results_dir"].default
+    folder = "" if prepared.spec.results_dir == default else f" --results-dir {shlex.quote(prepared.spec.results_dir)}"
+    return f"python -m tuning.launch --resume {prepared.spec.name}{folder}"
+
+
+def _refuse(error: Exception | str, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""The winner as an MLflow model: raw uint8 images in, logits out, loadable without this project's code."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import torch
+from torch import nn
+
+from tuning.export import DESCRIPTION, WEIGHTS, load_best
+from tuning.outcome import StudyResult
+from tuning.tracking import Tracker
+
+MODEL = "best_model"
+
+
+def publish(tracker: Tracker, result: StudyResult) -> int:
+    """Logs the winner on the study's run and ends it; gives how many trials MLflow does not know all of."""
+    model, description = load_best(result.folder)
+    build = description["build"]
+    # two images: an example of one would freeze the batch size
+    example = np.zeros((2, build["in_channels"], build["image_size"], build["image_size"]), np.uint8)
+    mlflow.set_tracking_uri(tracker.uri)
+    with mlflow.start_run(run_id=tracker.parent_id):
+        info = log_model(model, example)
+        for name in (DESCRIPTION, WEIGHTS, "report.html"):
+            mlflow.log_artifact(str(Path(result.folder) / name))
+    metrics = {"best_val_accuracy": result.val_accuracy, "test_accuracy": result.test_accuracy}
+    if result.baseline_val_accuracy is not None and result.baseline_test_accuracy is not None:
+        metrics |= {
+            "baseline_val_accuracy": result.baseline_val_accuracy,
+            "baseline_test_accuracy": result.baseline_test_accuracy,
+        }
+    return tracker.close("FINISHED", metrics, _note(result, info.model_uri))
+
+
+def log_model(model: nn.Module, example: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> mlflow.models.model.ModelInfo:
+    """Logs a classifier as an exported program, which holds no pickle, on the active run."""
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(example)).numpy()
+    return mlflow.pytorch.log_model(
+        model.to(memory_format=torch.contiguous_format),
+        name=MODEL,
+        input_example=example,
+        signature=mlflow.models.infer_signature(example, logits),
+        # what serving needs; found by itself MLflow would import everything in a new process
+        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("mlflow", "torch", "numpy")],
+    )
+
+
+def _note(result: StudyResult, model_uri: str) -> str:
+    searched = "\n".join(f"| {name} | {value} |" for name, value in result.config.items())
+    return (
+        f"**{result.model} on {result.dataset}**: test accuracy {result.test_accuracy:.4f} "
+        f"(trial {result.trial}); {result.verdict}.\n\n"
+        f"Load the winner: `mlflow.pytorch.load_model('{model_uri}')`; it takes raw uint8 images (B, C, H, W).\n\n"
+        f"| hyperparameter | winner |\n| --- | --- |\n{searched}\n"
+    )

@@ -1,0 +1,156 @@
+"""The command line: its flags, and how they become studies and search spaces."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import time
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import datasets
+import models
+import search_spaces
+from search_spaces import SearchSpace, limits
+from tuning.spec import StudySpec
+
+FIELDS = {field.name: field for field in dataclasses.fields(StudySpec)}
+UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
+WITH_RESUME = ("resume", "results_dir", "address", "dry_run")
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers a mistake with one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (--help lists all flags)\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of `python -m tuning.launch`; a default of None leaves the choice to StudySpec."""
+    p = Parser(
+        prog="python -m tuning.launch",
+        description="Searches the hyperparameters of an image classifier and ends with a checkpoint and an honest score.",
+        epilog=f"models: {', '.join(models.names())}. data sets: {', '.join(datasets.names())}, or a folder of class folders. "
+        f"--set also reaches: {', '.join(sorted(_knobs()))}.",
+        allow_abbrev=False,
+    )
+    p.add_argument("--model", action="append", metavar="NAME", help="architecture; give it again to tune several in turn")
+    p.add_argument("--dataset", metavar="NAME|FOLDER", help=_help("dataset", "a known set or a folder of class folders"))
+    p.add_argument("--data-dir", metavar="DIR", help=_help("data_dir", "where data sets lie or are downloaded to"))
+    p.add_argument("--trials", type=int, metavar="N", help=_help("trials", "configurations to try, the published recipe first"))
+    p.add_argument("--epochs", type=int, metavar="N", help=_help("epochs", "full length of a training"))
+    p.add_argument("--time-budget", type=_seconds, metavar="TIME", help="end the search after this long, such as 90, 30m or 2h")
+    p.add_argument("--space", metavar="FILE", help="a YAML file that narrows, widens, fixes or adds hyperparameters")
+    p.add_argument("--set", action="append", metavar="KEY=VALUE", default=[], help="lr=0.01 fixes, lr=0.01:0.3:log searches, "
+                   "batch_size=32,64 chooses; also any field of a study, such as image_size=64")  # fmt: skip
+    p.add_argument("--name", help="of the study (default: model, data set and time)")
+    p.add_argument("--seed", type=int, metavar="N", help=_help("seed", "root of all random choices"))
+    p.add_argument("--finals", metavar="KxS", help=_help("finals", "train the K best again over S seeds; 1x1 does not"))
+    p.add_argument("--cpus-per-trial", type=float, metavar="N", help=_help("cpus_per_trial", "CPUs of one trial"))
+    p.add_argument("--gpus-per-trial", type=float, metavar="N", help="GPUs of one trial, or a share of one (default: 1 if any)")
+    p.add_argument("--address", metavar="ADDRESS", help=_help("address", "Ray cluster: local, auto, HOST:PORT or ray://HOST:PORT"))
+    p.add_argument("--tracking-uri", metavar="URI", help=_help("tracking_uri", "MLflow store or server"))
+    p.add_argument("--results-dir", metavar="DIR", help=_help("results_dir", "where the folder of the study is made"))
+    p.add_argument("--dry-run", action="store_true", help="show what would be done, start nothing")
+    p.add_argument("--resume", metavar="NAME", help="go on with a study that was interrupted")
+    return p
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The flags, with what argparse cannot check checked."""
+    p = parser()
+    args = p.parse_args(argv)
+    if args.resume:
+        given = [name for name, value in vars(args).items() if value and name not in WITH_RESUME]
+        if given:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            p.error(f"--resume takes the study as it was started; leave out {flags}")
+    elif not args.model:
+        p.error(f"--model is required; models: {', '.join(models.names())}")
+    return args
+
+
+def requests(args: argparse.Namespace) -> list[tuple[StudySpec, SearchSpace]]:
+    """One study, with its search space, for each --model.
+
+    Raises:
+        ValueError: naming the flag or field and what it may be.
+    """
+    if len(set(args.model)) != len(args.model):
+        raise ValueError(f"--model names an architecture twice: {', '.join(args.model)}")
+    settings = [_split(setting) for setting in args.set]
+    if unknown := [key for key, _ in settings if key not in limits.LIMITS and key not in _knobs()]:
+        known = f"fields {', '.join(sorted(_knobs()))}; hyperparameters {', '.join(limits.LIMITS)}"
+        raise ValueError(f"--set {unknown[0]}: there is no such field or hyperparameter; {known}")
+    given = {name: getattr(args, name) for name in FIELDS if getattr(args, name, None) is not None}
+    given |= {key: _convert(key, text) for key, text in settings if key in _knobs()}
+    studies = []
+    for model in args.model:
+        models.architecture(model)  # before the name is made from it
+        spec = StudySpec(**{**given, "model": model, "name": _name(args, model)})
+        studies.append((spec, _space(args, model, [(key, text) for key, text in settings if key in limits.LIMITS])))
+    return studies
+
+
+def _space(args: argparse.Namespace, model: str, overrides: list[tuple[str, str]]) -> SearchSpace:
+    space = search_spaces.for_model(model)
+    if args.space:
+        space = search_spaces.from_file(args.space, space)
+    if overrides:
+        from search_spaces.override import override
+        from search_spaces.override import parse as parse_value
+
+        for key, text in overrides:
+            space = override(space, key, parse_value(key, text))
+    return space
+
+
+def _name(args: argparse.Namespace, model: str) -> str:
+    if args.name:
+        return args.name if len(args.model) == 1 else f"{args.name}-{model}"
+    dataset = re.sub(r"[^A-Za-z0-9_.-]", "-", Path(args.dataset or FIELDS["dataset"].default).resolve().name)
+    return f"{model}-{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _knobs() -> set[str]:
+    """The fields of a study that have no flag of their own."""
+    flags = {"model", "dataset", "data_dir", "trials", "epochs", "time_budget", "name", "seed", "finals", "cpus_per_trial"}
+    flags |= {"gpus_per_trial", "address", "tracking_uri", "results_dir"}
+    return set(FIELDS) - flags
+
+
+def _split(setting: str) -> tuple[str, str]:
+    key, equals, text = setting.partition("=")
+    if not equals or not key or not text:
+        raise ValueError(f"--set {setting}: write KEY=VALUE, such as --set lr=0.01:0.3:log")
+    return key, text
+
+
+def _convert(key: str, text: str) -> Any:
+    """`text` in the type of the field `key`."""
+    hint = typing.get_type_hints(StudySpec)[key]
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for kind in (int, float):
+        if kind in kinds:
+            try:
+                return kind(text)
+            except ValueError:
+                what = "a whole number" if kind is int else "a number"
+                raise ValueError(f"--set {key} must be {what}, got {text!r}") from None
+    return text
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text)
+    if not match or match[2] not in UNITS:
+        raise argparse.ArgumentTypeError(f"must be a time such as 90, 30m or 2h, got {text!r}")
+    return float(match[1]) * UNITS[match[2]]
+
+
+def _help(field: str, text: str) -> str:
+    return f"{text} (default: {FIELDS[field].default})"

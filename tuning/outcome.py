@@ -1,0 +1,83 @@
+"""What a study found: the result that `run_study` gives, and the files, report and MLflow entries that keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tuning import checkpoint
+from tuning.export import WEIGHTS, write_best
+from tuning.finals import Verdict, description
+from tuning.record import Records, StudyLog
+from tuning.study_file import git_commit, versions
+from tuning.trial import TrialSetup
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyResult:
+    """What a study found. Accuracies are shares in [0, 1]; the test set was read once."""
+
+    name: str
+    model: str
+    dataset: str
+    folder: Path
+    config: dict[str, Any]  # of the winner, fixed values included
+    trial: int  # the winner's number, 0 being the published recipe
+    val_accuracy: float
+    test_accuracy: float
+    baseline_val_accuracy: float | None  # None: the published recipe diverged
+    baseline_test_accuracy: float | None
+    verdict: str
+    checkpoint: Path
+    trials: int
+    stopped: int
+    diverged: int
+    failed: int
+    records: Records = field(repr=False)
+    seconds: Mapping[str, float] = field(default_factory=dict)  # wall time by phase
+    experiment_id: str = ""  # MLflow's
+    unsent: int = 0  # trials that MLflow does not know all of
+
+
+def conclude(setup: TrialSetup, log: StudyLog, verdict: Verdict) -> StudyResult:
+    """Writes the winner's files and its place in the journal."""
+    winner, baseline = verdict.winner, verdict.baseline
+    weights, meta = checkpoint.load(winner.checkpoint)
+    config = {**setup.fixed, **winner.config}
+    scores = {
+        "val_accuracy": winner.val_accuracy,
+        "test_accuracy": winner.test_accuracy,
+        "baseline_val_accuracy": baseline.val_accuracy if baseline else None,
+        "baseline_test_accuracy": baseline.test_accuracy if baseline else None,
+    }
+    details = {
+        "study": setup.spec.name,
+        "trial": winner.number,
+        "config": config,
+        "scores": scores,
+        "checkpoint_metrics": meta["metrics"],
+        "verdict": str(verdict),
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+    write_best(setup.folder, weights, {**description(setup, meta), **details})
+    log.emit("result", winner=winner.number, verdict=str(verdict), **scores)
+    outcomes = [record.outcome for record in log.records.values()]
+    return StudyResult(
+        name=setup.spec.name,
+        model=setup.spec.model,
+        dataset=setup.splits.name,
+        folder=setup.folder,
+        config=config,
+        trial=winner.number,
+        verdict=str(verdict),
+        checkpoint=setup.folder / WEIGHTS,
+        trials=len(outcomes),
+        stopped=outcomes.count("stopped"),
+        diverged=outcomes.count("diverged"),
+        failed=outcomes.count("failed"),
+        records=log.records,
+        **scores,
+    )

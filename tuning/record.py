@@ -1,0 +1,73 @@
+"""What is known of each trial, built from the events of a study's journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tuning.journal import Event, Journal
+from tuning.spec import METRIC
+
+ENDED = ("completed", "stopped", "diverged", "failed")  # an interrupted trial can go on
+
+
+@dataclass
+class TrialRecord:
+    """One trial: its configuration, the metrics of each epoch so far and how it ended."""
+
+    number: int
+    config: dict[str, Any]
+    started: float  # seconds since the epoch
+    outcome: str = "running"
+    reason: str = ""
+    ended: float | None = None
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The metrics of the first epoch with the highest validation accuracy."""
+        return max(self.epochs, key=lambda metrics: float(metrics[METRIC]), default=None)
+
+    @property
+    def score(self) -> float:
+        """The highest validation accuracy; below every accuracy if there is none."""
+        return float(self.best[METRIC]) if self.best else -1.0
+
+
+Records = dict[int, TrialRecord]
+Observer = Callable[[Event, Records], None]
+
+
+def apply(records: Records, event: Event) -> None:
+    """Changes `records` by one event."""
+    kind = event["event"]
+    if kind == "start":
+        record = records.setdefault(event["trial"], TrialRecord(event["trial"], event["config"], event["time"]))
+        record.outcome, record.ended = "running", None
+    elif kind == "report":
+        records[event["trial"]].epochs.append(event["metrics"])
+    elif kind == "end":
+        record = records[event["trial"]]
+        record.outcome, record.reason, record.ended = event["outcome"], event["reason"], event["time"]
+
+
+def replay(events: Iterable[Event]) -> Records:
+    """The records after all of `events`."""
+    records: Records = {}
+    for event in events:
+        apply(records, event)
+    return records
+
+
+class StudyLog:
+    """Writes each event to the journal, then into the records, then shows it to the observers."""
+
+    def __init__(self, journal: Journal, records: Records, observers: list[Observer]) -> None:
+        self.journal, self.records, self.observers = journal, records, observers
+
+    def emit(self, event: str, **fields: Any) -> None:
+        written = self.journal.append({"event": event, **fields})
+        apply(self.records, written)
+        for observer in self.observers:
+            observer(written, self.records)

@@ -1,0 +1,1 @@
+def write(*a): open(a[0].folder/"report.html","w").write("x")

@@ -1,0 +1,158 @@
+"""A Ray Tune searcher over Optuna that keeps the scores of each rung apart.
+
+Ray's own OptunaSearch tells the sampler that a trial stopped at its first rung is finished, with its early score; the
+sampler then compares epochs with epochs of another length and does worse than random search.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import RandomSampler, TPESampler
+from optuna.trial import TrialState, create_trial
+from ray.tune.search import Searcher
+
+ENOUGH_SCORES = 10  # TPE's own number of random trials before it starts to model
+RANDOM_SHARE = 1 / 3  # of the proposals, so that a wrong early model cannot lock the search in
+
+
+@dataclass
+class _Asked:
+    """A running trial and, if a model proposed it, where it counts as pending: that rung's study and its number there."""
+
+    config: dict[str, Any]
+    pending: tuple[int, int] | None = None
+
+
+class RungSearcher(Searcher):
+    """Proposes the baseline, then configurations modelled on the highest rung that has enough scores.
+
+    `rungs` are epochs, ascending, the last the full length; results must carry `epoch` and the metric. A score of NaN
+    counts as the worst of its rung and of all above. Numbers trials from 0 in the order of `suggest`.
+    """
+
+    def __init__(
+        self,
+        distributions: Mapping[str, BaseDistribution],
+        *,
+        metric: str,
+        mode: str,
+        baseline: Mapping[str, Any] | None,
+        rungs: Sequence[int],
+        seed: int,
+        sampler: str = "tpe",
+    ) -> None:
+        super().__init__(metric=metric, mode=mode)
+        if mode not in ("max", "min"):
+            raise ValueError(f"mode must be max or min, got {mode!r}")
+        self.distributions, self.rungs, self.sampler = dict(distributions), tuple(rungs), sampler
+        self.numbers: dict[str, int] = {}  # Ray's trial id -> our trial number
+        self._queue = [] if baseline is None else [dict(baseline)]
+        self._next = 0
+        self._unfinished: list[tuple[int, dict[str, Any]]] = []
+        self._asked: dict[int, _Asked] = {}
+        self._worst = -math.inf if mode == "max" else math.inf
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        direction = "maximize" if mode == "max" else "minimize"
+        self._studies = {rung: optuna.create_study(direction=direction) for rung in self.rungs}
+        self._uniform = optuna.create_study(direction=direction)
+        self._seed = seed
+        self._reseed(0)
+        self._scores: dict[int, dict[int, float]] = {rung: {} for rung in self.rungs}
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
+        return metric in (None, self.metric) and mode in (None, self.mode)
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """The next configuration; unfinished trials of an earlier run come first, under their old numbers."""
+        if self._unfinished:
+            number, config = self._unfinished.pop(0)
+            self._asked[number] = _Asked(config)
+        else:
+            number, self._next = self._next, self._next + 1
+            self._asked[number] = self._propose()
+        self.numbers[trial_id] = number
+        return dict(self._asked[number].config)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        self._record(self.numbers[trial_id], result)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Ray gives the result on which a trial was stopped only here; a trial with an error counts as worst."""
+        number = self.numbers[trial_id]
+        if error:
+            self._fill_from(number, self.rungs[0], self._worst)
+        elif result and self.metric in result:
+            self._record(number, result)
+        asked = self._asked.pop(number, None)
+        if asked:
+            self._forget(asked)
+
+    def replay(self, number: int, config: dict[str, Any], scores: Mapping[int, float], *, finished: bool) -> None:
+        """Takes over a trial of an earlier run of the same study: its score by epoch, and whether it is to go on."""
+        self._queue = self._queue[1:] if number == 0 else self._queue
+        self._next = max(self._next, number + 1)
+        self._reseed(self._next)
+        self._asked[number] = _Asked(config)
+        for epoch, score in scores.items():
+            self._record(number, {"epoch": epoch, self.metric: score})
+        del self._asked[number]
+        if not finished:
+            self._unfinished.append((number, config))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the journal holds all that `replay` needs."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise RuntimeError("a study is resumed from its journal, not from Ray Tune's snapshots")
+
+    def _propose(self) -> _Asked:
+        if self._queue:
+            return _Asked(self._queue.pop(0))
+        rung = next((r for r in reversed(self.rungs) if len(self._scores[r]) >= ENOUGH_SCORES), None)
+        if self.sampler == "random" or rung is None or self._random.random() < RANDOM_SHARE:
+            return _Asked(dict(self._uniform.ask(self.distributions).params))
+        trial = self._studies[rung].ask(self.distributions)
+        return _Asked(dict(trial.params), (rung, trial.number))
+
+    def _record(self, number: int, result: Mapping[str, Any]) -> None:
+        epoch, score = int(result["epoch"]), float(result[self.metric])
+        if math.isnan(score):
+            above = next((rung for rung in self.rungs if rung >= epoch), self.rungs[-1])
+            self._fill_from(number, above, self._worst)
+        elif epoch in self._scores:
+            self._tell(number, epoch, score)
+
+    def _fill_from(self, number: int, first: int, score: float) -> None:
+        for rung in self.rungs:
+            if rung >= first:
+                self._tell(number, rung, score)
+
+    def _tell(self, number: int, rung: int, score: float) -> None:
+        if number in self._scores[rung] or number not in self._asked:
+            return
+        self._scores[rung][number] = score
+        asked, study = self._asked[number], self._studies[rung]
+        if asked.pending and asked.pending[0] == rung:
+            self._forget(asked)
+        study.add_trial(create_trial(params=asked.config, distributions=self.distributions, value=score))
+
+    def _forget(self, asked: _Asked) -> None:
+        """Ends the pending trial of the study that proposed it; failed trials are nothing to a sampler."""
+        if asked.pending:
+            rung, number = asked.pending
+            self._studies[rung].tell(number, state=TrialState.FAIL)
+        asked.pending = None
+
+    def _reseed(self, step: int) -> None:
+        """Random streams that depend on the seed and on how many trials there were, so that none is drawn twice."""
+        self._random = random.Random(f"{self._seed} {step}")
+        for study in self._studies.values():
+            study.sampler = TPESampler(seed=self._random.getrandbits(32))
+        self._uniform.sampler = RandomSampler(seed=self._random.getrandbits(32))

@@ -1,0 +1,173 @@
+"""What the user asks for (`StudySpec`) and what the searcher chooses (`HParams`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import models
+from search_spaces import limits
+
+METRIC = "val_accuracy"  # of the best epoch; what a study maximises
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+FINALS = re.compile(r"([1-9]\d?)x([1-9]\d?)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HParams:
+    """The hyperparameters of one training, valid once constructed; `search_spaces.limits` holds the allowed values."""
+
+    lr: float
+    optimizer: str = "sgd"  # sgd has Nesterov momentum
+    momentum: float = 0.9  # of sgd and rmsprop, the first beta of adamw
+    weight_decay: float = 0.0  # not on norms and biases
+    batch_size: int = 128
+    schedule: str = "cosine"
+    warmup: float = 0.0  # linear, a share of all steps
+    step_start: float = 0.5  # the share of all steps before the first drop of the step schedule
+    step_every: float = 0.25  # the share of all steps between drops
+    step_gamma: float = 0.1  # what a drop multiplies the rate by, also for plateau
+    plateau_patience: int = 2  # epochs without a better validation loss before a drop
+    label_smoothing: float = 0.0
+    clip_norm: float = 0.0  # of all gradients together; 0: off
+    ema_decay: float = 0.0  # of the averaged weights that are validated in place of the last; 0: off
+    dropout: float | None = None  # None: as the architecture is built by default
+    drop_path: float | None = None
+    augmentation: str = "none"
+    erasing: float = 0.0  # the share of images with a random box erased
+    mixup: float = 0.0  # a of Beta(a, a); 0: off
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None:
+                object.__setattr__(self, name, limits.check(name, value))
+
+    @property
+    def model_options(self) -> dict[str, float]:
+        """The options for `models.build`."""
+        return model_options(vars(self))
+
+
+def model_options(config: Mapping[str, Any]) -> dict[str, float]:
+    """The part of a configuration that concerns how the architecture is built."""
+    return {name: config[name] for name in ("dropout", "drop_path") if config.get(name) is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySpec:
+    """One study: which architecture on which data, with which budget; valid once constructed.
+
+    Raises:
+        ValueError: naming the field, its value and what it may be.
+    """
+
+    model: str
+    dataset: str = "digits"
+    data_dir: str = "data"
+    trials: int = 16
+    epochs: int = 9
+    time_budget: float | None = None  # seconds
+    seed: int = 0
+    name: str
+    finals: str = "1x1"  # KxS: the K best, each over S fresh seeds; 1x1 takes the search's own checkpoints
+    cpus_per_trial: float = 1.0
+    gpus_per_trial: float | None = None  # None: one where there are any
+    address: str = "local"
+    tracking_uri: str = "sqlite:///mlflow.db"
+    results_dir: str = "results"
+    image_size: int | None = None  # None: the data set's own, or the architecture's smallest if that is larger
+    val_fraction: float = 0.1
+    scheduler: str = "asha"
+    sampler: str = "tpe"
+    grace_epochs: int | None = None  # None: a third of the epochs, a ninth in long studies
+    reduction_factor: float = 3.0
+    precision: str = "auto"
+    memory_format: str = "auto"
+
+    def __post_init__(self) -> None:
+        models.architecture(self.model)
+        datasets.check(self.dataset, self.data_dir)
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"name must be letters, digits, '_', '.', '-', at most 100, got {self.name!r}")
+        _whole("trials", self.trials, 1, 100_000)
+        _whole("epochs", self.epochs, 1, 100_000)
+        _whole("seed", self.seed, 0, 2**32 - 1)
+        if self.time_budget is not None:
+            _number("time_budget", self.time_budget, 1, 10**8)
+        _number("cpus_per_trial", self.cpus_per_trial, 0.01, 1024)
+        if self.gpus_per_trial is not None:
+            _number("gpus_per_trial", self.gpus_per_trial, 0, 1)
+        if self.image_size is not None:
+            _whole("image_size", self.image_size, 1, 2048)
+        _number("val_fraction", self.val_fraction, 0.01, 0.9)
+        if self.grace_epochs is not None:
+            _whole("grace_epochs", self.grace_epochs, 1, self.epochs)
+        _number("reduction_factor", self.reduction_factor, 1.5, 100)
+        _choice("scheduler", self.scheduler, ("asha", "none"))
+        _choice("sampler", self.sampler, ("tpe", "random"))
+        _choice("precision", self.precision, ("auto", "float32", "bfloat16"))
+        _choice("memory_format", self.memory_format, ("auto", "contiguous", "channels_last"))
+        if not FINALS.fullmatch(self.finals):
+            raise ValueError(f"finals must be KxS, such as 3x5 for the 3 best over 5 seeds, got {self.finals!r}")
+        if not self.results_dir or not self.tracking_uri:
+            raise ValueError("results_dir and tracking_uri must not be empty")
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs at which trials are compared, ascending; the last is the full length."""
+        return rungs(self.epochs, self.grace_epochs, self.reduction_factor)
+
+    @property
+    def finalists(self) -> tuple[int, int]:
+        """K and S of `finals`."""
+        match = FINALS.fullmatch(self.finals)
+        assert match
+        return int(match[1]), int(match[2])
+
+
+def rungs(epochs: int, grace_epochs: int | None, reduction_factor: float) -> tuple[int, ...]:
+    """From the full length downwards, each rung `reduction_factor` times shorter, none below the grace epochs.
+
+    Few rungs by default: an early first rung cuts the strongly regularised configurations that start slowly
+    and end best, which costs more than it saves (shared/DESIGN.md).
+    """
+    grace = grace_epochs or max(1, epochs // (9 if epochs >= 27 else 3))
+    levels = [epochs]
+    while (below := round(epochs / reduction_factor ** len(levels))) >= grace:
+        if below < levels[-1]:
+            levels.append(below)
+        else:
+            break
+    if grace < levels[-1] and grace_epochs:
+        levels.append(grace)
+    return tuple(reversed(levels))
+
+
+def from_json(fields: Mapping[str, Any]) -> StudySpec:
+    """The spec that `dataclasses.asdict` wrote; a `ValueError` naming fields that this version does not know."""
+    known = {field.name for field in dataclasses.fields(StudySpec)}
+    if unknown := sorted(set(fields) - known):
+        raise ValueError(f"study.json has fields that this version does not know: {', '.join(unknown)}")
+    return StudySpec(**fields)
+
+
+def _whole(name: str, value: object, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(f"{name} must be a whole number from {low:,} to {high:,}, got {value!r}")
+
+
+def _number(name: str, value: object, low: float, high: float) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a number from {low:,} to {high:,}, got {value!r}")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be a number from {low:,} to {high:,}, got {value!r}")
+
+
+def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")

@@ -1,0 +1,94 @@
+"""`study.json`: what a study was asked to do, with which data, code and versions, and the format that it chose."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from optuna.distributions import distribution_to_json, json_to_distribution
+
+from datasets import Splits
+from search_spaces import SearchSpace
+from tuning.checkpoint import write_json
+from tuning.errors import DamagedStudy
+from tuning.spec import StudySpec, from_json
+from tuning.training import Format
+
+NAME = "study.json"
+PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy")
+
+
+def write(
+    folder: Path, spec: StudySpec, space: SearchSpace, splits: Splits, format: Format, speeds: Mapping[Format, float]
+) -> None:
+    """Writes the description of a study that is about to search; `speeds` are images/s of the formats that were timed."""
+    description = {
+        "spec": dataclasses.asdict(spec),
+        "space": {
+            "distributions": {name: distribution_to_json(d) for name, d in space.distributions.items()},
+            "baseline": dict(space.baseline),
+            "fixed": dict(space.fixed),
+        },
+        "data": {
+            "classes": list(splits.classes),
+            "train": len(splits.train),
+            "val": len(splits.val),
+            "image_size": splits.image_size,
+            "sha256": splits.fingerprint,
+        },
+        "format": dataclasses.asdict(format),
+        "images_per_second": {f"{f.precision} {f.memory_format}": round(speed, 1) for f, speed in speeds.items()},
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+    write_json(folder / NAME, description)
+
+
+def read(folder: Path) -> tuple[StudySpec, SearchSpace]:
+    """Spec and space of a study that was started, to resume it.
+
+    Raises:
+        ValueError: there is none.
+        DamagedStudy: its description cannot be read.
+    """
+    path = folder / NAME
+    if not path.exists():
+        started = sorted(p.parent.name for p in folder.parent.glob(f"*/{NAME}"))
+        raise ValueError(f"no study to resume in {folder}; there are: {', '.join(started) or 'none'}")
+    try:
+        known = json.loads(path.read_text())
+        space = known["space"]
+        return from_json({**known["spec"], "results_dir": str(folder.parent)}), SearchSpace(
+            distributions={name: json_to_distribution(text) for name, text in space["distributions"].items()},
+            baseline=space["baseline"],
+            fixed=space["fixed"],
+        )
+    except (KeyError, json.JSONDecodeError) as error:
+        raise DamagedStudy(f"{path} is damaged ({error}); restore it from a copy") from error
+
+
+def read_format(folder: Path) -> Format | None:
+    """The format that a study chose when it started; None before that."""
+    path = folder / NAME
+    return Format(**json.loads(path.read_text())["format"]) if path.exists() else None
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that a result depends on."""
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}
+
+
+def git_commit() -> str | None:
+    """The commit of the code that runs, marked where files differ from it; None outside of a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() or None

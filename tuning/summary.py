@@ -1,0 +1,148 @@
+"""What the terminal shows before a study (--dry-run) and after it."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from rich.console import Console
+from rich.table import Table
+
+from cluster.session import local_resources
+from tuning.addresses import absolute_uri, database_path
+from tuning.prepare import Prepared, slots
+from tuning.view import describe, duration
+
+if TYPE_CHECKING:
+    from tuning.outcome import StudyResult
+
+UI_ADDRESS = "http://127.0.0.1:5000"
+
+
+def show_plan(console: Console, prepared: Prepared) -> None:
+    """All that a study would do."""
+    spec, space, splits = prepared.spec, prepared.space, prepared.splits
+    table = Table(title=f"search space of {spec.model}", title_justify="left")
+    for title in ("hyperparameter", "values", "published recipe"):
+        table.add_column(title)
+    for name, distribution in space.distributions.items():
+        table.add_row(name, _values(distribution), _short(space.baseline[name]))
+    for name, value in space.fixed.items():
+        table.add_row(name, f"always {_short(value)}", _short(value))
+    console.print(table)
+    facts = [
+        ("data", f"{splits.name}: {len(splits.train):,} to train, {len(splits.val):,} to validate, {len(splits.classes)} classes, "
+                 f"{splits.channels} x {splits.image_size} x {splits.image_size}"),
+        ("budget", f"{spec.trials} trials of at most {spec.epochs} epochs"
+                   + (f", {duration(spec.time_budget)}" if spec.time_budget else "")),
+        ("rungs", f"compared at epochs {', '.join(map(str, spec.rungs))}" if len(spec.rungs) > 1 and spec.scheduler == "asha"
+                  else "none: no trial is stopped early"),
+        ("resources", _resources(prepared)),
+        ("finals", _finals(spec.finals)),
+        ("results", str(prepared.folder)),
+        ("MLflow", absolute_uri(spec.tracking_uri)),
+    ]  # fmt: skip
+    _facts(console, facts)
+    console.print("dry run: nothing was started")
+
+
+def show_result(console: Console, prepared: Prepared, result: StudyResult) -> None:
+    """The winner, how good it is, and where everything lies."""
+    title = f"{result.name}: trial {result.trial} of {result.trials} wins"
+    table = Table(title=title, title_justify="left")
+    table.add_column("accuracy")
+    for column in ("winner", "published recipe"):
+        table.add_column(column, justify="right")
+    table.add_row("validation", _percent(result.val_accuracy), _percent(result.baseline_val_accuracy))
+    table.add_row("test", _percent(result.test_accuracy), _percent(result.baseline_test_accuracy))
+    console.print(table)
+    ended = [f"{count} {name}" for name, count in _outcomes(result) if count]
+    facts = [
+        ("verdict", result.verdict),
+        ("winner", describe(result.config)),
+        ("trials", f"{result.trials}: {', '.join(ended)}"),
+        ("time", ", ".join(f"{name} {duration(seconds)}" for name, seconds in result.seconds.items())),
+        ("checkpoint", str(result.checkpoint)),
+        ("report", str(result.folder / "report.html")),
+        ("compare", ui_command(prepared.spec.tracking_uri)),
+        ("then open", ui_page(prepared.spec.tracking_uri, result)),
+    ]
+    if result.unsent:
+        facts.append(("warning", f"MLflow does not know all of {result.unsent} trials; {result.folder / 'journal.jsonl'} does"))
+    _facts(console, facts)
+
+
+def show_leaderboard(console: Console, results: Sequence[StudyResult]) -> None:
+    """Several architectures under the same data, seeds and budget, the best test accuracy first."""
+    table = Table(title="leaderboard", title_justify="left")
+    for title in ("model", "validation", "test", "published recipe, test", "study"):
+        table.add_column(title)
+    for result in sorted(results, key=lambda result: -result.test_accuracy):
+        scores = (result.val_accuracy, result.test_accuracy, result.baseline_test_accuracy)
+        table.add_row(result.model, *map(_percent, scores), result.name)
+    console.print(table)
+
+
+def ui_command(tracking_uri: str) -> str:
+    """The command that serves MLflow's pages over a local store; nothing to start where there is a server."""
+    path = database_path(tracking_uri)
+    if not path:
+        return f"the MLflow server at {tracking_uri}"
+    if path == database_path("sqlite:///mlflow.db") and Path("Makefile").exists():
+        return "make ui"
+    program = shutil.which("mlflow") or str(Path(sys.executable).with_name("mlflow"))
+    store = shlex.quote(absolute_uri(tracking_uri))
+    return f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {program} server --workers 1 --backend-store-uri {store}"
+
+
+def ui_page(tracking_uri: str, result: StudyResult) -> str:
+    """The page of MLflow that shows this study's runs and no others."""
+    server = UI_ADDRESS if database_path(tracking_uri) else tracking_uri.rstrip("/")
+    return f"{server}/#/experiments/{result.experiment_id}/runs?searchFilter={quote(f'tags.study = {result.name!r}')}"
+
+
+def _facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:
+    for name, fact in facts:  # whole lines, so that paths and addresses can be copied
+        console.print(f"{name:<10}  {fact}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _values(distribution: object) -> str:
+    choices = getattr(distribution, "choices", None)
+    if choices:
+        return " | ".join(map(_short, choices))
+    low, high, log = (getattr(distribution, name) for name in ("low", "high", "log"))
+    return f"{_short(low)} .. {_short(high)}{', log' if log else ''}"
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _percent(accuracy: float | None) -> str:
+    return "diverged" if accuracy is None else f"{100 * accuracy:.2f} %"
+
+
+def _resources(prepared: Prepared) -> str:
+    spec = prepared.spec
+    if spec.address != "local":
+        gpus = "a GPU if there is one" if spec.gpus_per_trial is None else f"{spec.gpus_per_trial:g} GPUs"
+        return f"{spec.cpus_per_trial:g} CPUs and {gpus} for each trial, as many at once as the cluster at {spec.address} takes"
+    count, trial = slots(spec, local_resources())
+    return f"a private Ray here with {local_resources()}: {count} trials at once with {trial} each"
+
+
+def _finals(finals: str) -> str:
+    best, seeds = finals.split("x")
+    if finals == "1x1":
+        return "the winner's and the published recipe's checkpoints, once on the test set"
+    return f"the {best} best and the published recipe, trained again over {seeds} seeds, then once on the test set"
+
+
+def _outcomes(result: StudyResult) -> list[tuple[str, int]]:
+    names = ("completed", "stopped", "diverged", "failed", "interrupted")
+    return [(name, sum(record.outcome == name for record in result.records.values())) for name in names]

@@ -1,0 +1,206 @@
+"""MLflow: a run per study, a nested run per trial, sent in batches by a thread of its own."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tuning.addresses import absolute_uri, database_path
+from tuning.journal import Event
+from tuning.record import Records, TrialRecord
+from tuning.scheduler import BASELINE
+from tuning.spec import METRIC, StudySpec
+from tuning.study_file import git_commit
+from tuning.trial import trial_name
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+FLUSH_SECONDS = 1.0
+LAST_TRIES = 3
+BATCH = 900  # MLflow takes 1,000 metrics a call
+STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED", "interrupted": "KILLED"}
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+@dataclass
+class _Pending:
+    """What MLflow does not know yet of one trial."""
+
+    config: Mapping[str, Any]
+    started: float
+    metrics: list[tuple[str, float, int, int]] = field(default_factory=list)  # key, value, milliseconds, step
+    tags: dict[str, str] = field(default_factory=dict)
+    status: tuple[str, int] | None = None  # and since when, in milliseconds
+
+
+class Tracker:
+    """Observes a study's events and keeps MLflow up to date; a server that fails delays nothing and loses only itself."""
+
+    def __init__(self, spec: StudySpec, dataset: str, params: Mapping[str, Any]) -> None:
+        self.spec, self.dataset, self.params = spec, dataset, dict(params)
+        self.uri = absolute_uri(spec.tracking_uri)
+        self.experiment_id = self.parent_id = ""
+        self._pending: dict[int, _Pending] = {}
+        self._runs: dict[int, str] = {}
+        self._described: set[int] = set()  # trials whose parameters have been sent
+        self._lock, self._wake, self._opened = threading.Lock(), threading.Event(), threading.Event()
+        self._closing, self._error = False, None  # type: bool, BaseException | None
+        self._thread = threading.Thread(target=self._loop, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def ready(self) -> None:
+        """Waits until the study's run exists.
+
+        Raises:
+            ConnectionError: it could not be made.
+        """
+        self._opened.wait()
+        if self._error:
+            raise ConnectionError(f"MLflow at {self.spec.tracking_uri} failed: {_one_line(self._error)}") from self._error
+
+    def __call__(self, event: Event, records: Records) -> None:
+        if "trial" not in event:
+            return
+        record, at = records[event["trial"]], round(event["time"] * 1000)
+        with self._lock:
+            pending = self._pending.setdefault(record.number, _Pending(record.config, record.started))
+            if event["event"] == "start":
+                pending.status = "RUNNING", at
+            elif event["event"] == "report":
+                metrics = event["metrics"]
+                pending.metrics += [(k, float(v), at, metrics["epoch"]) for k, v in metrics.items() if k != "epoch"]
+            elif event["event"] == "end":
+                pending.tags |= {"outcome": record.outcome, "reason": record.reason}
+                pending.metrics += _summary(record, at)
+                pending.status = STATUS[record.outcome], at
+
+    def close(self, status: str, metrics: Mapping[str, float], note: str) -> int:
+        """Ends the study's run; gives how many trials MLflow could not be told everything about."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join()
+        if not self._error:
+            client = _client(self.uri)
+            self._send(client, self.parent_id, [(k, v, None, 0) for k, v in metrics.items()], {"mlflow.note.content": note})
+            client.set_terminated(self.parent_id, status)
+        return len(self._pending)
+
+    def _loop(self) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            client = _client(self.uri)
+            self._open(client)
+        except (MlflowException, OSError) as error:
+            self._error = error
+            return
+        finally:
+            self._opened.set()
+        tries = LAST_TRIES
+        while tries and (self._pending or not self._closing):
+            if not self._closing:
+                self._wake.wait(FLUSH_SECONDS)
+            try:
+                self._flush(client)
+            except (MlflowException, OSError) as error:
+                print(f"MLflow: {_one_line(error)}; trying again")  # goes to the study's log file
+                tries -= self._closing
+
+    def _open(self, client: MlflowClient) -> None:
+        name = self.dataset
+        experiment = client.get_experiment_by_name(name)
+        if experiment and experiment.lifecycle_stage != "active":
+            raise OSError(f"the experiment {name!r} is deleted; restore it with `mlflow experiments restore`")
+        self.experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, self._artifacts())
+        runs = client.search_runs([self.experiment_id], f"tags.study = '{self.spec.name}' and tags.kind = 'study'")
+        if runs:
+            self.parent_id = runs[0].info.run_id
+            client.update_run(self.parent_id, status="RUNNING")
+            trials = client.search_runs([self.experiment_id], f"tags.mlflow.parentRunId = '{self.parent_id}'")
+            self._runs = {int(run.data.tags["trial"]): run.info.run_id for run in trials}
+            return
+        run = client.create_run(self.experiment_id, run_name=self.spec.name, tags=self._tags("study"))
+        self.parent_id = run.info.run_id
+        self._log_params(client, self.parent_id, self.params)
+
+    def _artifacts(self) -> str | None:
+        """Beside a local database; a server has its own place."""
+        path = database_path(self.uri)
+        return (path.parent / "mlartifacts").as_uri() if path else None
+
+    def _tags(self, kind: str) -> dict[str, str]:
+        spec = self.spec
+        tags = {"kind": kind, "study": spec.name, "model": spec.model, "dataset": self.dataset}
+        tags |= {"mlflow.user": getpass.getuser(), "mlflow.source.name": "tuning.launch", "mlflow.source.type": "LOCAL"}
+        commit = git_commit()
+        return tags | ({"mlflow.source.git.commit": commit} if commit else {})
+
+    def _flush(self, client: MlflowClient) -> None:
+        for number in sorted(self._pending):
+            with self._lock:
+                pending = self._pending[number]
+                metrics, tags, status = list(pending.metrics), dict(pending.tags), pending.status
+            run_id = self._runs.get(number) or self._create(client, number, pending)
+            if number not in self._described:
+                self._log_params(client, run_id, pending.config)
+                self._described.add(number)
+            self._send(client, run_id, metrics, tags)
+            if status and status[0] == "RUNNING":
+                client.update_run(run_id, status="RUNNING")
+            elif status:
+                client.set_terminated(run_id, *status)
+            with self._lock:
+                del pending.metrics[: len(metrics)]
+                if pending.status == status and not pending.metrics:
+                    del self._pending[number]
+
+    def _create(self, client: MlflowClient, number: int, pending: _Pending) -> str:
+        name = trial_name(number) + (" (published recipe)" if number == BASELINE else "")
+        tags = self._tags("trial") | {"mlflow.parentRunId": self.parent_id, "trial": str(number)}
+        run = client.create_run(self.experiment_id, start_time=round(pending.started * 1000), run_name=name, tags=tags)
+        self._runs[number] = run.info.run_id
+        return str(run.info.run_id)
+
+    def _log_params(self, client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+
+    def _send(self, client: MlflowClient, run_id: str, metrics: list[Any], tags: Mapping[str, str]) -> None:
+        from mlflow.entities import Metric, RunTag
+        from mlflow.utils.time import get_current_time_millis
+
+        entities = [Metric(k, v, at or get_current_time_millis(), step) for k, v, at, step in metrics]
+        for start in range(0, len(entities), BATCH):
+            client.log_batch(run_id, metrics=entities[start : start + BATCH])
+        if tags:
+            client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def _client(uri: str) -> MlflowClient:
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def _summary(record: TrialRecord, at: int) -> list[tuple[str, float, int, int]]:
+    best = record.best
+    if best is None:
+        return []
+    return [(f"best_{METRIC}", float(best[METRIC]), at, best["epoch"]), ("best_epoch", best["epoch"], at, best["epoch"])]
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

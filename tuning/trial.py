@@ -1,0 +1,108 @@
+"""The function that a Ray worker runs for each trial: a configuration in, a report per epoch out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+import models
+from datasets import Splits
+from tuning import checkpoint
+from tuning.spec import METRIC, HParams, StudySpec, model_options
+from tuning.training import Diverged, EpochMetrics, Format, Training, derive_seed
+
+PREFIX = "trial_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSetup:
+    """What all trials of a study share; Ray keeps one copy of it a node."""
+
+    spec: StudySpec
+    fixed: Mapping[str, Any]
+    splits: Splits
+    format: Format
+    folder: Path  # of the study, absolute
+    cpus: float
+    device: str
+
+    def training(self, config: Mapping[str, Any], seed: int, *, format: Format | None = None) -> Training:
+        """A training of the configuration from scratch; the same seed gives the same initial weights and batches."""
+        torch.set_num_threads(max(int(self.cpus), 1))
+        torch.manual_seed(derive_seed(seed, "weights"))
+        hparams = HParams(**{**self.fixed, **config})
+        network = models.build(self.spec.model, **build_arguments(self.splits), **hparams.model_options)
+        return Training(
+            network,
+            hparams,
+            self.splits,
+            epochs=self.spec.epochs,
+            seed=seed,
+            device=self.device,
+            format=format or self.format,
+        )
+
+
+def build_arguments(splits: Splits) -> dict[str, int]:
+    """The arguments of `models.build` that follow from the data."""
+    return {"num_classes": len(splits.classes), "image_size": splits.image_size, "in_channels": splits.channels}
+
+
+def trial_name(number: int) -> str:
+    """How Ray, the folders and MLflow call trial `number`."""
+    return f"{PREFIX}{number:04d}"
+
+
+def trial_number(name: str) -> int:
+    """The inverse of `trial_name`."""
+    return int(name.removeprefix(PREFIX))
+
+
+def run_trial(config: dict[str, Any], setup: TrialSetup) -> None:
+    """Trains one configuration, reporting each epoch to Ray Tune.
+
+    Saves `best.safetensors` at each new best epoch and `state.safetensors` at the rungs, before it reports them: the
+    scheduler may end the trial at any report. A worker that takes over a trial goes on from its state.
+    """
+    number = trial_number(tune.get_context().get_trial_name())
+    folder = setup.folder / "trials" / trial_name(number)
+    training = setup.training(config, setup.spec.seed)
+    best = _resume(training, folder / "state.safetensors", number)
+    try:
+        for metrics in training.run():
+            values = dataclasses.asdict(metrics)
+            if metrics.val_accuracy > best:
+                best = metrics.val_accuracy
+                meta = {"metrics": values, "options": model_options(vars(training.hparams)), "config": config}
+                checkpoint.save(folder / "best.safetensors", training.weights(), meta)
+            if metrics.epoch in setup.spec.rungs[:-1]:
+                tensors, state = training.state()
+                checkpoint.save(folder / "state.safetensors", tensors, {**state, "best": best, "metrics": values})
+            _report(number, values)
+    except Diverged as diverged:
+        tune.report({"trial": number, "epoch": diverged.epoch, METRIC: math.nan, "diverged": True, "done": True})
+
+
+def _resume(training: Training, path: Path, number: int) -> float:
+    """Restores the state of an earlier attempt if there is one; gives the best accuracy so far.
+
+    The epoch of the state is reported again: the earlier attempt may have died between saving and reporting.
+    """
+    if not path.exists():
+        return -1.0
+    tensors, meta = checkpoint.load(path)
+    training.restore({name: tensor.to(training.device) for name, tensor in tensors.items()}, meta)
+    _report(number, meta["metrics"])
+    return float(meta["best"])
+
+
+def _report(number: int, metrics: Mapping[str, Any]) -> None:
+    assert set(metrics) == {field.name for field in dataclasses.fields(EpochMetrics)}
+    tune.report({"trial": number, **metrics})

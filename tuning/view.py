@@ -1,0 +1,156 @@
+"""What the terminal shows while a study runs: one live view, or plain lines where the output is not a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tuning.journal import Event
+from tuning.record import ENDED, Records, TrialRecord
+from tuning.spec import METRIC, StudySpec
+
+BASELINE = 0
+REFRESH_PER_SECOND = 4
+
+
+class View:
+    """Observes a study's events; times are those since its start."""
+
+    def __init__(self, console: Console, spec: StudySpec, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console, self.spec, self.clock = console, spec, clock
+        self.started = clock()
+        self.searching: float | None = None  # since when
+        self.phase = "starting"
+        self.records: Records = {}
+        self._epochs_before = 0  # of a resumed study, trained by an earlier run
+
+    @contextmanager
+    def show(self) -> Iterator[None]:
+        """Shows the live view until the block ends; plain lines otherwise."""
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(
+            console=self.console,
+            get_renderable=self.render,
+            refresh_per_second=REFRESH_PER_SECOND,
+            redirect_stdout=False,  # they lead into the log file
+            redirect_stderr=False,
+        ):
+            yield
+
+    def enter(self, phase: str) -> None:
+        """Tells that the study does something else from now on."""
+        self.phase = phase
+        if phase == "searching":
+            self.searching = self.clock()
+            self._epochs_before = sum(len(record.epochs) for record in self.records.values())
+        if not self.console.is_terminal:
+            self._line(phase)
+
+    def __call__(self, event: Event, records: Records) -> None:
+        self.records = records
+        if event["event"] == "end" and not self.console.is_terminal:
+            record = records[event["trial"]]
+            reason = f" ({record.reason})" if record.reason else f" after epoch {len(record.epochs)}"
+            score = f", its best {record.score:.4f}" if record.epochs else ""
+            self._line(f"{_counts(records, self.spec.trials)}  trial {record.number} {record.outcome}{reason}{score}{self._left()}")
+
+    def render(self) -> RenderableType:
+        """The whole view as it is now."""
+        done = sum(record.outcome in ENDED for record in self.records.values())
+        elapsed = duration(self.clock() - self.started)
+        head = Text.assemble((self.spec.model, "bold"), " on ", (self.spec.dataset, "bold"), f", study {self.spec.name}")
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(
+            ProgressBar(total=self.spec.trials, completed=done, width=30),
+            f"{done}/{self.spec.trials} trials, {elapsed} elapsed{self._left()}  ({self.phase})",
+        )
+        return Group(head, bar, Text(_counts(self.records, None)), self._best(), *self._running())
+
+    def _best(self) -> Text:
+        scored = [record for record in self.records.values() if record.epochs]
+        if not scored:
+            return Text("no result yet")
+        best = max(scored, key=lambda record: record.score)
+        baseline = self.records.get(BASELINE)
+        against = f"  (published recipe {baseline.score:.4f})" if baseline and baseline.epochs else ""
+        return Text.assemble(
+            "best so far ", (f"{best.score:.4f}", "bold green"), f" in trial {best.number}{against}\n", f"  {describe(best.config)}"
+        )
+
+    def _running(self) -> list[RenderableType]:
+        running = [record for record in self.records.values() if record.outcome == "running"]
+        if not running or self.searching is None:
+            return []
+        table = Table(box=None, header_style="dim")
+        for title in ("trial", "epoch", "validation accuracy", "train loss", "images/s"):
+            table.add_column(title, justify="right")
+        for record in running:
+            table.add_row(*_row(record, self.spec.epochs))
+        return [table]
+
+    def _left(self) -> str:
+        remaining = self.remaining()
+        return "" if remaining is None else f", about {duration(remaining)} left"
+
+    def remaining(self) -> float | None:
+        """Seconds until the search is done: what is left, if trials go on to be as long as those that ended, at this pace."""
+        ended = [len(record.epochs) for record in self.records.values() if record.outcome in ENDED]
+        trained = sum(len(record.epochs) for record in self.records.values()) - self._epochs_before
+        if self.searching is None or not trained or len(ended) >= self.spec.trials:
+            return None
+        expected = sum(ended) / len(ended) if ended else self.spec.epochs
+        under_way = sum(min(len(r.epochs), expected) for r in self.records.values() if r.outcome not in ENDED)
+        left = (self.spec.trials - len(ended)) * expected - under_way
+        seconds = max(left, 0.0) * (self.clock() - self.searching) / trained
+        if self.spec.time_budget:
+            seconds = min(seconds, max(self.spec.time_budget - (self.clock() - self.searching), 0.0))
+        return seconds
+
+    def _line(self, text: str) -> None:
+        self.console.print(f"[{duration(self.clock() - self.started):>8}] {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds, as a person writes them."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def describe(config: Mapping[str, Any]) -> str:
+    """A configuration on one line, numbers at three digits."""
+    return ", ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in config.items())
+
+
+def _row(record: TrialRecord, epochs: int) -> tuple[str, ...]:
+    name = f"{record.number}{' (published recipe)' if record.number == BASELINE else ''}"
+    if not record.epochs:
+        return name, f"0/{epochs}", "", "", ""
+    last = record.epochs[-1]
+    return (
+        name,
+        f"{last['epoch']}/{epochs}",
+        f"{last[METRIC]:.4f}",
+        f"{last['train_loss']:.4f}",
+        f"{last['images_per_second']:,.0f}",
+    )
+
+
+def _counts(records: Records, total: int | None) -> str:
+    outcomes = [record.outcome for record in records.values()]
+    ended = "" if total is None else f"{sum(outcome in ENDED for outcome in outcomes)}/{total}  "
+    shown = [f"{outcomes.count('running')} running", f"{outcomes.count('stopped')} stopped", f"{outcomes.count('completed')} done"]
+    shown += [f"{outcomes.count(bad)} {bad}" for bad in ("diverged", "failed") if bad in outcomes]
+    return ended + ", ".join(shown)
