@@ -6,10 +6,13 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from cluster.resources import Resources
+
+Result = TypeVar("Result")
 
 PROBE_SECONDS = 5.0
 SETTINGS = {  # read by Ray when it is imported or by the processes that it starts
@@ -66,6 +69,20 @@ def session(address: str) -> Iterator[Resources]:
     finally:
         if joined:
             ray.shutdown()
+
+
+def call_on_worker(function: Callable[..., Result], *arguments: Any, address: str, trial: Resources) -> Result:
+    """`function(*arguments)` on a machine that trials run on, with what a trial gets.
+
+    Trials on this machine's CPUs need no other process for that, which would import torch for seconds first.
+    """
+    if address == "local" and not trial.gpus:
+        return function(*arguments)
+    import ray
+
+    task = ray.remote(function).options(num_cpus=trial.cpus, num_gpus=trial.gpus)
+    result: Result = ray.get(task.remote(*arguments))
+    return result
 
 
 def check_address(address: str) -> None:

@@ -12,7 +12,10 @@ from typing import Any
 
 import ray
 
+from cluster.resources import Resources
+from cluster.session import call_on_worker
 from tuning import checkpoint
+from tuning.export import rebuild
 from tuning.record import Records
 from tuning.scheduler import BASELINE
 from tuning.spec import METRIC
@@ -70,7 +73,7 @@ class Verdict:
         return f"{better} than the published recipe by {100 * abs(self.gain):.1f} points, {noise}"
 
 
-def run_finals(setup: TrialSetup, records: Records, resources: Mapping[str, float]) -> Verdict:
+def run_finals(setup: TrialSetup, records: Records, trial: Resources) -> Verdict:
     """Chooses the winner by validation accuracy, then measures it and the baseline on the test set."""
     best, seeds = setup.spec.finalists
     ranked = sorted((r for r in records.values() if r.epochs), key=lambda record: (-record.score, record.number))
@@ -78,10 +81,10 @@ def run_finals(setup: TrialSetup, records: Records, resources: Mapping[str, floa
     if (best, seeds) == (1, 1):
         finalists = [_from_search(setup, record.number, record.config, record.score) for record in chosen]
     else:
-        finalists = _retrain(setup, {record.number: record.config for record in chosen}, seeds, resources)
+        finalists = _retrain(setup, {record.number: record.config for record in chosen}, seeds, trial)
     winner = max(finalists, key=lambda finalist: finalist.val_accuracy)
     baseline = next((finalist for finalist in finalists if finalist.number == BASELINE), None)
-    tested = _test(setup, [winner] if baseline in (None, winner) else [winner, baseline], resources)
+    tested = _test(setup, [winner] if baseline in (None, winner) else [winner, baseline], trial)
     return Verdict(
         winner=tested[0],
         baseline=tested[-1] if baseline else None,
@@ -108,10 +111,10 @@ def _from_search(setup: TrialSetup, number: int, config: Mapping[str, Any], scor
 
 
 def _retrain(
-    setup: TrialSetup, configs: Mapping[int, Mapping[str, Any]], seeds: int, resources: Mapping[str, float]
+    setup: TrialSetup, configs: Mapping[int, Mapping[str, Any]], seeds: int, trial: Resources
 ) -> list[Finalist]:
     """Trains each configuration to the full length over fresh seeds, the same for all, as many at once as fit."""
-    shared, task = ray.put(setup), _train_final.options(**_options(resources))
+    shared, task = ray.put(setup), _train_final.options(num_cpus=trial.cpus, num_gpus=trial.gpus)
     paths = {n: [setup.folder / "finals" / f"{trial_name(n)}_{s}.safetensors" for s in range(seeds)] for n in configs}
     pending = {
         number: [
@@ -152,18 +155,14 @@ def _train_final(setup: TrialSetup, config: dict[str, Any], seed: int, path: Pat
     return best
 
 
-def _test(setup: TrialSetup, finalists: Sequence[Finalist], resources: Mapping[str, float]) -> list[Finalist]:
-    shared, task = ray.put(setup), _measure.options(**_options(resources))
+def _test(setup: TrialSetup, finalists: Sequence[Finalist], trial: Resources) -> list[Finalist]:
     paths = [path for finalist in finalists for path in finalist.checkpoints]
-    measured = iter(ray.get(task.remote(shared, paths)))
+    measured = iter(call_on_worker(_measure, setup, paths, address=setup.spec.address, trial=trial))
     return [dataclasses.replace(f, test_accuracies=tuple(next(measured) for _ in f.checkpoints)) for f in finalists]
 
 
-@ray.remote
 def _measure(setup: TrialSetup, paths: Sequence[Path]) -> list[float]:
     """Test accuracy of each checkpoint; its validation accuracy must come out as it was logged."""
-    from tuning.export import rebuild
-
     accuracies = []
     for path in paths:
         weights, meta = checkpoint.load(path)
@@ -174,10 +173,6 @@ def _measure(setup: TrialSetup, paths: Sequence[Path]) -> list[float]:
             raise RuntimeError(f"{path} gives validation accuracy {again}, logged was {meta['metrics'][METRIC]}")
         accuracies.append(evaluate_images(model, setup.splits.test, setup.format, setup.device)[1])
     return accuracies
-
-
-def _options(resources: Mapping[str, float]) -> dict[str, float]:
-    return {"num_cpus": resources["cpu"], "num_gpus": resources["gpu"]}
 
 
 def _margin(winner: Finalist, baseline: Finalist, images: int) -> float:

@@ -14,7 +14,7 @@ import torch
 from tuning.training import Format, Training
 
 STEPS = 4
-GIVE_UP = 1.5  # a first step this many times slower than the best format's median ends the try
+HOPELESS = 3  # a format whose first step takes this many times longer than the best's is not tried further
 
 
 def candidates(precision: str, memory_format: str) -> list[Format]:
@@ -25,27 +25,28 @@ def candidates(precision: str, memory_format: str) -> list[Format]:
 
 
 def fastest(make: Callable[[Format], Training], formats: Sequence[Format]) -> tuple[Format, Mapping[Format, float]]:
-    """The fastest format, and the images/s of each; a single candidate is not timed."""
-    if len(formats) == 1:
-        return formats[0], {}
+    """The fastest format, and the images/s of each in batches of `size`."""
     speeds: dict[Format, float] = {}
+    shortest = float("inf")
     for format in formats:
-        speeds[format] = _speed(make(format), max(speeds.values(), default=0.0))
+        training = make(format)
+        durations = _time_steps(training, HOPELESS * shortest)
+        speeds[format] = training.hparams.batch_size / median(durations[1:] or durations)
+        shortest = min(shortest, durations[0])
     return max(formats, key=speeds.__getitem__), speeds
 
 
-def _speed(training: Training, best: float) -> float:
+def _time_steps(training: Training, limit: float) -> list[float]:
+    """Seconds of each step on the same batch; the first also pays for choosing kernels."""
     size = training.hparams.batch_size
     images = torch.tensor(training.splits.train.images[:size]).to(training.device)
     labels = torch.tensor(training.splits.train.labels[:size]).to(training.device)
     generator = torch.Generator().manual_seed(0)
     training.model.train()
     durations: list[float] = []
-    for _ in range(1 + STEPS):
+    while len(durations) < 1 + STEPS and (not durations or durations[0] < limit):
         start = time.perf_counter()
         loss, _ = training.step(images, labels, generator)
         loss.item()  # waits for the device
         durations.append(time.perf_counter() - start)
-        if len(durations) == 2 and size / durations[1] * GIVE_UP < best:
-            break
-    return size / median(durations[1:])  # the first step also pays for choosing kernels
+    return durations

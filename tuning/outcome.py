@@ -45,7 +45,7 @@ def conclude(setup: TrialSetup, log: StudyLog, verdict: Verdict) -> StudyResult:
     """Writes the winner's files and its place in the journal."""
     winner, baseline = verdict.winner, verdict.baseline
     weights, meta = checkpoint.load(winner.checkpoint)
-    config = {**setup.fixed, **winner.config}
+    config = {**winner.config, **setup.fixed}
     scores = {
         "val_accuracy": winner.val_accuracy,
         "test_accuracy": winner.test_accuracy,

@@ -1,1 +1,114 @@
-def write(*a): open(a[0].folder/"report.html","w").write("x")
+"""The study on one page: `report.html`, with its plots inside, to open, mail or keep."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from html import escape
+
+from matplotlib.figure import Figure
+
+from datasets import Splits
+from tuning.outcome import StudyResult
+from tuning.record import TrialRecord
+from tuning.scheduler import BASELINE
+from tuning.spec import METRIC, StudySpec
+from tuning.view import describe
+
+WINNER_COLOUR, BASELINE_COLOUR, OTHER_COLOUR = "#0b7a3b", "#c2410c", "#b8bcc4"
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1c2128 }
+table { border-collapse: collapse; margin: 1rem 0 } th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd }
+th, td.text { text-align: left } td.number { font-variant-numeric: tabular-nums } svg { max-width: 100%; height: auto }
+.winner { background: #e8f5ec } .baseline { background: #fdf0e7 } .quiet { color: #667 }
+"""
+
+
+def write(result: StudyResult, spec: StudySpec, splits: Splits) -> None:
+    """Writes the page into the study's folder."""
+    body = [
+        f"<h1>{escape(result.model)} on {escape(result.dataset)}</h1>",
+        f"<p><b>Test accuracy {100 * result.test_accuracy:.2f} %</b>; {escape(result.verdict)}.</p>",
+        f"<p class='quiet'>Study {escape(result.name)}: {result.trials} trials of at most {spec.epochs} epochs, "
+        f"seed {spec.seed}; {len(splits.train):,} images to train, {len(splits.val):,} to validate, "
+        f"{len(splits.test):,} to test, at {splits.image_size} px.</p>",
+        _scores(result),
+        "<h2>Learning curves</h2>",
+        _plot(result, [(METRIC, "validation accuracy"), ("val_loss", "validation loss")]),
+        _plot(result, [("train_accuracy", "training accuracy, augmented"), ("train_loss", "training loss, augmented")]),
+        "<h2>The winner</h2>",
+        _table(["hyperparameter", "value"], [[key, _number(value)] for key, value in result.config.items()]),
+        "<h2>All trials, the best first</h2>",
+        _trials(result),
+    ]
+    page = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escape(result.name)}</title><style>{STYLE}</style>"
+    (result.folder / "report.html").write_text(page + "\n".join(body) + "</html>\n")
+
+
+def _scores(result: StudyResult) -> str:
+    rows = [
+        ["validation", _percent(result.val_accuracy), _percent(result.baseline_val_accuracy)],
+        ["test", _percent(result.test_accuracy), _percent(result.baseline_test_accuracy)],
+    ]
+    return _table(["accuracy", f"winner (trial {result.trial})", "published recipe (trial 0)"], rows)
+
+
+def _plot(result: StudyResult, panels: Sequence[tuple[str, str]]) -> str:
+    """One panel a metric over the epochs; winner and published recipe in colour, the others behind them."""
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    for axes, (metric, label) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        for record in sorted(result.records.values(), key=lambda record: _prominence(record, result)):
+            colour, width, name = _look(record, result)
+            epochs = [metrics["epoch"] for metrics in record.epochs]
+            marker = "o" if len(epochs) == 1 else None
+            values = [metrics[metric] for metrics in record.epochs]
+            axes.plot(epochs, values, color=colour, linewidth=width, label=name, marker=marker, markersize=3)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if metric.endswith("loss"):
+            axes.set_yscale("log")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None})
+    svg = stream.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+def _prominence(record: TrialRecord, result: StudyResult) -> int:
+    return 2 if record.number == result.trial else record.number == BASELINE
+
+
+def _look(record: TrialRecord, result: StudyResult) -> tuple[str, float, str]:
+    if record.number == result.trial:
+        return WINNER_COLOUR, 2.0, f"winner (trial {record.number})"
+    if record.number == BASELINE:
+        return BASELINE_COLOUR, 2.0, "published recipe (trial 0)"
+    return OTHER_COLOUR, 0.9, "_other"  # an underscore keeps it out of the legend
+
+
+def _trials(result: StudyResult) -> str:
+    rows, classes = [], []
+    for record in sorted(result.records.values(), key=lambda record: (-record.score, record.number)):
+        score = f"{record.score:.4f}" if record.epochs else "-"
+        rows.append([str(record.number), score, str(len(record.epochs)), record.outcome, describe(record.config)])
+        classes.append("winner" if record.number == result.trial else "baseline" if record.number == BASELINE else "")
+    return _table(["trial", "best validation accuracy", "epochs", "outcome", "configuration"], rows, classes)
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[str] | None = None) -> str:
+    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+    lines = []
+    for index, row in enumerate(rows):
+        cells = "".join(f"<td class='{'number' if cell[:1].isdigit() else 'text'}'>{escape(cell)}</td>" for cell in row)
+        lines.append(f"<tr class='{classes[index] if classes else ''}'>{cells}</tr>")
+    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _percent(accuracy: float | None) -> str:
+    return "diverged" if accuracy is None else f"{100 * accuracy:.2f} %"

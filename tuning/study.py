@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import ray
 from filelock import FileLock, Timeout
 from ray import tune
 
 from cluster.resources import Resources
-from cluster.session import session
+from cluster.session import call_on_worker, session
 from search_spaces import SearchSpace
 from tuning import report, study_file
 from tuning.errors import DamagedStudy, EveryTrialFailed, Interrupted, Locked
@@ -105,7 +104,7 @@ class _Run:
                 reasons = sorted({record.reason for record in log.records.values()})
                 raise EveryTrialFailed(f"no trial finished an epoch: {'; '.join(reasons)}; see {self.folder / 'log.txt'}")
             self._enter("finals")
-            verdict = run_finals(setup, log.records, _ray_resources(trial))
+            verdict = run_finals(setup, log.records, trial)
             self._enter("export")
             result = conclude(setup, log, verdict)
             report.write(result, self.spec, self.prepared.splits)
@@ -132,8 +131,9 @@ class _Run:
         chosen = formats[0]
         if len(formats) > 1:
             self.phase("timing precisions and memory formats")
-            task = ray.remote(_time_formats).options(num_cpus=trial.cpus, num_gpus=trial.gpus)
-            chosen, speeds = ray.get(task.remote(setup, dict(self.space.baseline), formats))
+            chosen, speeds = call_on_worker(
+                _time_formats, setup, dict(self.space.baseline), formats, address=self.spec.address, trial=trial
+            )
         study_file.write(self.folder, self.spec, self.space, self.prepared.splits, chosen, speeds)
         return dataclasses.replace(setup, format=chosen)
 
@@ -160,7 +160,7 @@ class _Run:
             return trial_name(numbers[ray_trial.trial_id])
 
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(run_trial, setup=setup), _ray_resources(trial)),
+            tune.with_resources(tune.with_parameters(run_trial, setup=setup), {"cpu": trial.cpus, "gpu": trial.gpus}),
             tune_config=tune.TuneConfig(
                 metric=METRIC,
                 mode="max",
@@ -214,7 +214,3 @@ def _replay_trial(record: TrialRecord, searcher: RungSearcher, scheduler: RungSc
     for epoch, score in scores.items():
         scheduler.rungs.decide(record.number, epoch, score, exempt=True)
     searcher.replay(record.number, record.config, scores, finished=record.outcome in ENDED)
-
-
-def _ray_resources(trial: Resources) -> dict[str, float]:
-    return {"cpu": trial.cpus, "gpu": trial.gpus}

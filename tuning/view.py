@@ -60,9 +60,9 @@ class View:
         self.records = records
         if event["event"] == "end" and not self.console.is_terminal:
             record = records[event["trial"]]
-            reason = f" ({record.reason})" if record.reason else f" after epoch {len(record.epochs)}"
+            how = record.reason if record.outcome == "stopped" else f"{record.outcome} {record.reason}".strip()
             score = f", its best {record.score:.4f}" if record.epochs else ""
-            self._line(f"{_counts(records, self.spec.trials)}  trial {record.number} {record.outcome}{reason}{score}{self._left()}")
+            self._line(f"{_counts(records, self.spec.trials)}; trial {record.number} {how}{score}{self._left()}")
 
     def render(self) -> RenderableType:
         """The whole view as it is now."""
