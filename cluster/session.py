@@ -37,7 +37,9 @@ def local_resources() -> Resources:
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return Resources(cpus=cpus, gpus=len([device for device in visible.split(",") if device.strip() not in ("", "-1")]))
+        return Resources(
+            cpus=cpus, gpus=len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+        )
     if not shutil.which("nvidia-smi"):
         return Resources(cpus=cpus)
     listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
@@ -106,4 +108,6 @@ def _probe(address: str) -> None:
     try:
         socket.create_connection((host, port), timeout=PROBE_SECONDS).close()
     except OSError as error:
-        raise ConnectionError(f"no Ray cluster answers at {address} ({error}); start one or use --address local") from error
+        raise ConnectionError(
+            f"no Ray cluster answers at {address} ({error}); start one or use --address local"
+        ) from error

@@ -36,7 +36,9 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
     start = 4 + 4 * content[3]
     if len(content) - start != shape.prod(dtype=np.int64):
-        raise ValueError(f"{path} is truncated: {len(content) - start} bytes of {shape.prod(dtype=np.int64)}; replace it")
+        raise ValueError(
+            f"{path} is truncated: {len(content) - start} bytes of {shape.prod(dtype=np.int64)}; replace it"
+        )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
@@ -60,7 +62,9 @@ def _part(folder: Path, part: str, size: int) -> Images:
         arrays.append(read_idx(path))
     images, labels = arrays
     if len(images) != len(labels) or labels.max() >= len(CLASSES):
-        raise ValueError(f"{folder}: {len(images)} images do not match {len(labels)} labels of 0 to 9; replace the files")
+        raise ValueError(
+            f"{folder}: {len(images)} images do not match {len(labels)} labels of 0 to 9; replace the files"
+        )
     return Images(images=resize_gray(images, size), labels=labels.astype(np.int64))
 
 
@@ -70,8 +74,9 @@ def _download(root: Path) -> Path:
     try:
         FashionMNIST(root, train=True, download=True)
     except (URLError, RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())
         raise ConnectionError(
-            f"Fashion-MNIST is not in {root} and could not be downloaded ({' '.join(str(error).split())}); put its four .gz files there, "
+            f"Fashion-MNIST is not in {root} and could not be downloaded ({reason}); put its four .gz files there, "
             f"or on Debian: apt-get install {DEBIAN}, then --data-dir /usr/share/datasets/fashion-mnist"
         ) from error
     return root / LAYOUTS[-1]

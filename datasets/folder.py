@@ -1,5 +1,7 @@
 """A folder with one folder of images a class, either directly or below train/, val/ and test/."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -61,25 +63,28 @@ def _listing(root: Path, classes: tuple[str, ...]) -> tuple[list[Path], np.ndarr
 def _native_size(files: list[Path]) -> int:
     """The median shorter side of up to a hundred images, capped."""
     sample = files[:: max(len(files) // 100, 1)]
-    return min(int(np.median([min(_open(path).size) for path in sample])), MAX_NATIVE_SIZE)
+    sides = []
+    for path in sample:
+        with _open(path) as image:
+            sides.append(min(image.size))
+    return min(int(np.median(sides)), MAX_NATIVE_SIZE)
 
 
-def _open(path: Path) -> Image.Image:
+@contextmanager
+def _open(path: Path) -> Iterator[Image.Image]:
     try:
-        image = Image.open(path, formats=["JPEG", "PNG", "BMP", "WEBP"])
+        with Image.open(path, formats=["JPEG", "PNG", "BMP", "WEBP"]) as image:
+            if image.width * image.height > MAX_PIXELS:
+                claim = f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}"
+                raise ValueError(f"{path} claims {claim}; remove it")
+            yield image
     except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot read the image {path} ({type(error).__name__}); mend or remove it") from error
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{path} claims {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}; remove it")
-    return image
 
 
 def _decode(files: list[Path], labels: np.ndarray[tuple[int], np.dtype[np.int64]], size: int) -> Images:
     images = np.empty((len(files), 3, size, size), np.uint8)
     for index, path in enumerate(files):
-        try:
-            with _open(path) as image:
-                images[index] = np.asarray(square(image.convert("RGB"), size)).transpose(2, 0, 1)
-        except OSError as error:
-            raise ValueError(f"cannot read the image {path} ({error}); mend or remove it") from error
+        with _open(path) as image:
+            images[index] = np.asarray(square(image.convert("RGB"), size)).transpose(2, 0, 1)
     return Images(images=images, labels=labels)

@@ -63,7 +63,9 @@ def check(name: str, *, image_size: int, options: Iterable[str] = ()) -> None:
     """Raises the `ValueError` of `build` without building anything."""
     entry = architecture(name)
     if image_size < entry.min_size:
-        raise ValueError(f"{name} needs images of at least {entry.min_size} px, got {image_size}: {_smaller(image_size)}")
+        raise ValueError(
+            f"{name} needs images of at least {entry.min_size} px, got {image_size}: {_smaller(image_size)}"
+        )
     if unknown := sorted(set(options) - set(entry.options)):
         raise ValueError(f"{name} has no option {', '.join(unknown)}; it has: {', '.join(entry.options) or 'none'}")
 

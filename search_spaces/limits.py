@@ -25,7 +25,9 @@ class Number:
             fits = value == int(value)
         if not fits or not self.low <= value <= self.high or (self.open and value == self.low):
             what = "a whole number" if self.kind is int else "a number"
-            raise ValueError(f"must be {what} {'above' if self.open else 'from'} {self.low:g} to {self.high:g}, got {value!r}")
+            raise ValueError(
+                f"must be {what} {'above' if self.open else 'from'} {self.low:g} to {self.high:g}, got {value!r}"
+            )
         return self.kind(value)
 
 

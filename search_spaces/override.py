@@ -15,7 +15,7 @@ MAX_BYTES = 1_000_000
 
 
 def parse(name: str, text: str) -> Any:
-    """The value of `--set NAME=TEXT` in the form that `override` takes: `0.1`, `0.01:0.3`, `0.01:0.3:log` or `a,b,c`."""
+    """The value of `--set NAME=TEXT` as `override` takes it: `0.1`, `0.01:0.3`, `0.01:0.3:log` or `a,b,c`."""
     if "," in text:
         return [_scalar(part) for part in text.split(",")]
     parts = text.split(":")
@@ -27,7 +27,7 @@ def parse(name: str, text: str) -> Any:
 
 
 def override(space: SearchSpace, name: str, value: Any) -> SearchSpace:
-    """`space` with one hyperparameter fixed (a single value), chosen from a list, or searched in a range (a mapping)."""
+    """`space` with one hyperparameter fixed (one value), chosen from a list, or searched in a range (a mapping)."""
     distributions, baseline, fixed = dict(space.distributions), dict(space.baseline), dict(space.fixed)
     start = baseline.pop(name, fixed.pop(name, None))
     distributions.pop(name, None)
@@ -69,7 +69,9 @@ def _entries(path: Path, text: str) -> list[tuple[str, Any, int]]:
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(root, yaml.MappingNode) or not all(isinstance(key, str) for key in values):
-        raise ValueError(f"{path} must be a mapping of hyperparameters, such as `lr: {{low: 0.01, high: 0.3, log: true}}`")
+        raise ValueError(
+            f"{path} must be a mapping of hyperparameters, such as `lr: {{low: 0.01, high: 0.3, log: true}}`"
+        )
     keys = [key.value for key, _ in root.value]
     if repeated := sorted({key for key in keys if keys.count(key) > 1}):
         raise ValueError(f"{path} has {', '.join(repeated)} more than once")

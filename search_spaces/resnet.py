@@ -6,7 +6,9 @@ from search_spaces import SearchSpace
 
 RESNET_CIFAR = SearchSpace(
     distributions={
-        "lr": FloatDistribution(0.01, 0.5, log=True),  # 0.1 at batch 128; smaller batches want less, hardly below a tenth
+        "lr": FloatDistribution(
+            0.01, 0.5, log=True
+        ),  # 0.1 at batch 128; smaller batches want less, hardly below a tenth
         "weight_decay": FloatDistribution(1e-5, 2e-3, log=True),  # 1e-4 in the paper, 5e-4 in the best re-trainings
         "batch_size": CategoricalDistribution((32, 64, 128)),  # small sets need the steps that small batches give
         "warmup": FloatDistribution(0.0, 0.3),  # a share of the epochs; short runs at a high rate need it most

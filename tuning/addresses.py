@@ -11,7 +11,7 @@ SQLITE = "sqlite:///"
 
 
 def check_tracking(uri: str) -> None:
-    """Raises if MLflow cannot use the address, or nobody answers there within seconds (MLflow itself tries for minutes).
+    """Raises if MLflow cannot use the address or nobody answers there, which MLflow itself would notice after minutes.
 
     Raises:
         ValueError: it is no address of an MLflow store.
@@ -20,7 +20,9 @@ def check_tracking(uri: str) -> None:
     path = database_path(uri)
     if path:
         if not path.parent.is_dir() or path.is_dir():
-            raise ValueError(f"tracking_uri {uri!r} names no file in an existing folder; create {path.parent} or change it")
+            raise ValueError(
+                f"tracking_uri {uri!r} names no file in an existing folder; create {path.parent} or change it"
+            )
         return
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https", "postgresql", "mysql") or not parts.hostname:

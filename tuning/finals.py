@@ -114,7 +114,7 @@ def _retrain(
     setup: TrialSetup, configs: Mapping[int, Mapping[str, Any]], seeds: int, trial: Resources
 ) -> list[Finalist]:
     """Trains each configuration to the full length over fresh seeds, the same for all, as many at once as fit."""
-    shared, task = ray.put(setup), _train_final.options(num_cpus=trial.cpus, num_gpus=trial.gpus)
+    shared, task = ray.put(setup), ray.remote(_train_final).options(num_cpus=trial.cpus, num_gpus=trial.gpus)
     paths = {n: [setup.folder / "finals" / f"{trial_name(n)}_{s}.safetensors" for s in range(seeds)] for n in configs}
     pending = {
         number: [
@@ -141,14 +141,17 @@ def _retrain(
     return finalists
 
 
-@ray.remote
 def _train_final(setup: TrialSetup, config: dict[str, Any], seed: int, path: Path) -> float | None:
     training, best = setup.training(config, seed), None
     try:
         for metrics in training.run():
             if best is None or metrics.val_accuracy > best:
                 best = metrics.val_accuracy
-                meta = {"metrics": dataclasses.asdict(metrics), "options": training.hparams.model_options, "config": config}
+                meta = {
+                    "metrics": dataclasses.asdict(metrics),
+                    "options": training.hparams.model_options,
+                    "config": config,
+                }
                 checkpoint.save(path, training.weights(), meta)
     except Diverged:
         return None
@@ -176,7 +179,7 @@ def _measure(setup: TrialSetup, paths: Sequence[Path]) -> list[float]:
 
 
 def _margin(winner: Finalist, baseline: Finalist, images: int) -> float:
-    """Half of the 95 % interval of the difference in test accuracy: over seeds if there are several, else over images."""
+    """Half of the 95 % interval of the difference in test accuracy, over seeds if there are several, else images."""
     if len(winner.test_accuracies) > 1:
         from scipy.stats import ttest_ind
 

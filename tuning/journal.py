@@ -32,7 +32,7 @@ class Journal:
         """The event as written."""
         event = {"seq": self._next, "time": round(time.time(), 3), **event}
         body = json.dumps(event, separators=(",", ":"), allow_nan=False)
-        self._file.write(f'{_checksum(body)} {body}\n'.encode())
+        self._file.write(f"{_checksum(body)} {body}\n".encode())
         self._file.flush()
         if event["event"] in DURABLE:
             os.fsync(self._file.fileno())

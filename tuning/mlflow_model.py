@@ -37,7 +37,9 @@ def publish(tracker: Tracker, result: StudyResult) -> int:
     return tracker.close("FINISHED", metrics, _note(result, info.model_uri))
 
 
-def log_model(model: nn.Module, example: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> mlflow.models.model.ModelInfo:
+def log_model(
+    model: nn.Module, example: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+) -> mlflow.models.model.ModelInfo:
     """Logs a classifier as an exported program, which holds no pickle, on the active run."""
     with torch.inference_mode():
         logits = model(torch.from_numpy(example)).numpy()

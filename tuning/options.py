@@ -32,28 +32,42 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `python -m tuning.launch`; a default of None leaves the choice to StudySpec."""
+    sets = f"{', '.join(datasets.names())}, or a folder of class folders"
     p = Parser(
         prog="python -m tuning.launch",
-        description="Searches the hyperparameters of an image classifier and ends with a checkpoint and an honest score.",
-        epilog=f"models: {', '.join(models.names())}. data sets: {', '.join(datasets.names())}, or a folder of class folders. "
+        description="Searches an image classifier's hyperparameters; ends with a checkpoint and an honest score.",
+        epilog=f"models: {', '.join(models.names())}. data sets: {sets}. "
         f"--set also reaches: {', '.join(sorted(_knobs()))}.",
         allow_abbrev=False,
     )
-    p.add_argument("--model", action="append", metavar="NAME", help="architecture; give it again to tune several in turn")
-    p.add_argument("--dataset", metavar="NAME|FOLDER", help=_help("dataset", "a known set or a folder of class folders"))
+    p.add_argument(
+        "--model", action="append", metavar="NAME", help="architecture; give it again to tune several in turn"
+    )
+    p.add_argument(
+        "--dataset", metavar="NAME|FOLDER", help=_help("dataset", "a known set or a folder of class folders")
+    )
     p.add_argument("--data-dir", metavar="DIR", help=_help("data_dir", "where data sets lie or are downloaded to"))
-    p.add_argument("--trials", type=int, metavar="N", help=_help("trials", "configurations to try, the published recipe first"))
+    p.add_argument(
+        "--trials", type=int, metavar="N", help=_help("trials", "configurations to try, the published recipe first")
+    )
     p.add_argument("--epochs", type=int, metavar="N", help=_help("epochs", "full length of a training"))
-    p.add_argument("--time-budget", type=_seconds, metavar="TIME", help="end the search after this long, such as 90, 30m or 2h")
+    p.add_argument(
+        "--time-budget", type=_seconds, metavar="TIME", help="end the search after this long, such as 90, 30m or 2h"
+    )
     p.add_argument("--space", metavar="FILE", help="a YAML file that narrows, widens, fixes or adds hyperparameters")
-    p.add_argument("--set", action="append", metavar="KEY=VALUE", default=[], help="lr=0.01 fixes, lr=0.01:0.3:log searches, "
-                   "batch_size=32,64 chooses; also any field of a study, such as image_size=64")  # fmt: skip
+    p.add_argument("--set", action="append", metavar="KEY=VALUE", default=[],
+                   help="lr=0.01 fixes, lr=0.01:0.3:log searches, batch_size=32,64 chooses; "
+                        "also any field of a study, such as image_size=64")  # fmt: skip
     p.add_argument("--name", help="of the study (default: model, data set and time)")
     p.add_argument("--seed", type=int, metavar="N", help=_help("seed", "root of all random choices"))
     p.add_argument("--finals", metavar="KxS", help=_help("finals", "train the K best again over S seeds; 1x1 does not"))
     p.add_argument("--cpus-per-trial", type=float, metavar="N", help=_help("cpus_per_trial", "CPUs of one trial"))
-    p.add_argument("--gpus-per-trial", type=float, metavar="N", help="GPUs of one trial, or a share of one (default: 1 if any)")
-    p.add_argument("--address", metavar="ADDRESS", help=_help("address", "Ray cluster: local, auto, HOST:PORT or ray://HOST:PORT"))
+    p.add_argument(
+        "--gpus-per-trial", type=float, metavar="N", help="GPUs of one trial, or a share of one (default: 1 if any)"
+    )
+    p.add_argument(
+        "--address", metavar="ADDRESS", help=_help("address", "Ray cluster: local, auto, HOST:PORT or ray://HOST:PORT")
+    )
     p.add_argument("--tracking-uri", metavar="URI", help=_help("tracking_uri", "MLflow store or server"))
     p.add_argument("--results-dir", metavar="DIR", help=_help("results_dir", "where the folder of the study is made"))
     p.add_argument("--dry-run", action="store_true", help="show what would be done, start nothing")
@@ -113,13 +127,24 @@ def _space(args: argparse.Namespace, model: str, overrides: list[tuple[str, str]
 def _name(args: argparse.Namespace, model: str) -> str:
     if args.name:
         return args.name if len(args.model) == 1 else f"{args.name}-{model}"
-    dataset = re.sub(r"[^A-Za-z0-9_.-]", "-", Path(args.dataset or FIELDS["dataset"].default).resolve().name)
+    dataset = re.sub(r"[^A-Za-z0-9_.-]", "-", Path(args.dataset or str(FIELDS["dataset"].default)).resolve().name)
     return f"{model}-{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def _knobs() -> set[str]:
     """The fields of a study that have no flag of their own."""
-    flags = {"model", "dataset", "data_dir", "trials", "epochs", "time_budget", "name", "seed", "finals", "cpus_per_trial"}
+    flags = {
+        "model",
+        "dataset",
+        "data_dir",
+        "trials",
+        "epochs",
+        "time_budget",
+        "name",
+        "seed",
+        "finals",
+        "cpus_per_trial",
+    }
     flags |= {"gpus_per_trial", "address", "tracking_uri", "results_dir"}
     return set(FIELDS) - flags
 

@@ -46,7 +46,7 @@ def conclude(setup: TrialSetup, log: StudyLog, verdict: Verdict) -> StudyResult:
     winner, baseline = verdict.winner, verdict.baseline
     weights, meta = checkpoint.load(winner.checkpoint)
     config = {**winner.config, **setup.fixed}
-    scores = {
+    scores: dict[str, Any] = {
         "val_accuracy": winner.val_accuracy,
         "test_accuracy": winner.test_accuracy,
         "baseline_val_accuracy": baseline.val_accuracy if baseline else None,

@@ -45,7 +45,9 @@ def prepare(spec: StudySpec, space: SearchSpace | None = None, *, resume: bool =
     if spec.address == "local":
         slots(spec, local_resources())
     space = space or search_spaces.for_model(spec.model)
-    models.check(spec.model, image_size=spec.image_size or 2048, options=model_options({**space.distributions, **space.recipe}))
+    models.check(
+        spec.model, image_size=spec.image_size or 2048, options=model_options({**space.distributions, **space.recipe})
+    )
     splits = datasets.load(
         spec.dataset,
         root=spec.data_dir,
@@ -82,7 +84,9 @@ def _check_folder(results: Path, name: str, resume: bool) -> None:
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise ValueError(f"results_dir {results}: cannot write to {existing}; choose another --results-dir")
     if not resume and (results / name).exists():
-        raise ValueError(f"there is a study {name!r} in {results}; go on with --resume {name}, or choose another --name")
+        raise ValueError(
+            f"there is a study {name!r} in {results}; go on with --resume {name}, or choose another --name"
+        )
 
 
 def _largest(name: str, space: SearchSpace) -> int:

@@ -60,7 +60,9 @@ class Recorder(Callback):
             return
         self.log.emit("end", trial=number, outcome=outcome, reason=reason)
         (self._folder(number) / "state.safetensors").unlink(missing_ok=True)
-        ended = [record for record in self.log.records.values() if record.outcome in ENDED and record.number != BASELINE]
+        ended = [
+            record for record in self.log.records.values() if record.outcome in ENDED and record.number != BASELINE
+        ]
         ended.sort(key=lambda record: (-record.score, record.number))
         for record in ended[self.keep :]:
             shutil.rmtree(self._folder(record.number), ignore_errors=True)

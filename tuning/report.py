@@ -18,7 +18,8 @@ from tuning.view import describe
 WINNER_COLOUR, BASELINE_COLOUR, OTHER_COLOUR = "#0b7a3b", "#c2410c", "#b8bcc4"
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1c2128 }
-table { border-collapse: collapse; margin: 1rem 0 } th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd }
+table { border-collapse: collapse; margin: 1rem 0 }
+th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd }
 th, td.text { text-align: left } td.number { font-variant-numeric: tabular-nums } svg { max-width: 100%; height: auto }
 .winner { background: #e8f5ec } .baseline { background: #fdf0e7 } .quiet { color: #667 }
 """
@@ -41,7 +42,8 @@ def write(result: StudyResult, spec: StudySpec, splits: Splits) -> None:
         "<h2>All trials, the best first</h2>",
         _trials(result),
     ]
-    page = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escape(result.name)}</title><style>{STYLE}</style>"
+    head = f"<meta charset='utf-8'><title>{escape(result.name)}</title><style>{STYLE}</style>"
+    page = f"<!doctype html><html lang='en'>{head}"
     (result.folder / "report.html").write_text(page + "\n".join(body) + "</html>\n")
 
 

@@ -46,17 +46,17 @@ class Rungs:
         ranked = sorted(rung.values(), reverse=True)
         kept = math.ceil(len(ranked) / self.reduction_factor)
         rank, cut_off = 1 + ranked.index(score), ranked[kept - 1]
-        place = f"{score:.3f} at epoch {epoch}, rank {rank} of {len(ranked)}"
+        place = f"rank {rank} of {len(ranked)}"
         if exempt or len(ranked) < self.reduction_factor or score >= cut_off:
-            return Decision(go_on=True, reason=place)
+            return Decision(go_on=True, reason=f"{score:.3f} at epoch {epoch}, {place}")
         return Decision(
             go_on=False,
-            reason=f"stopped at epoch {epoch}: {score:.3f} below the cut-off {cut_off:.3f}, rank {rank} of {len(ranked)}",
+            reason=f"stopped at epoch {epoch}: {score:.3f} below the cut-off {cut_off:.3f}, {place}",
         )
 
 
 class RungScheduler(FIFOScheduler):
-    """`Rungs` behind Ray Tune's interface. Results carry `epoch`, and `trial`, the number that is 0 for the baseline."""
+    """`Rungs` behind Ray Tune's interface. Results carry `epoch` and the number `trial`, 0 being the baseline."""
 
     def __init__(self, rungs: Rungs, metric: str) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -24,7 +24,7 @@ RANDOM_SHARE = 1 / 3  # of the proposals, so that a wrong early model cannot loc
 
 @dataclass
 class _Asked:
-    """A running trial and, if a model proposed it, where it counts as pending: that rung's study and its number there."""
+    """A running trial and, if a model proposed it, where it counts as pending: rung and number in that study."""
 
     config: dict[str, Any]
     pending: tuple[int, int] | None = None
@@ -59,7 +59,7 @@ class RungSearcher(Searcher):
         self._asked: dict[int, _Asked] = {}
         self._worst = -math.inf if mode == "max" else math.inf
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        direction = "maximize" if mode == "max" else "minimize"
+        direction: Literal["maximize", "minimize"] = "maximize" if mode == "max" else "minimize"
         self._studies = {rung: optuna.create_study(direction=direction) for rung in self.rungs}
         self._uniform = optuna.create_study(direction=direction)
         self._seed = seed

@@ -48,12 +48,12 @@ class HParams:
                 object.__setattr__(self, name, limits.check(name, value))
 
     @property
-    def model_options(self) -> dict[str, float]:
+    def model_options(self) -> dict[str, Any]:
         """The options for `models.build`."""
         return model_options(vars(self))
 
 
-def model_options(config: Mapping[str, Any]) -> dict[str, float]:
+def model_options(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that concerns how the architecture is built."""
     return {name: config[name] for name in ("dropout", "drop_path") if config.get(name) is not None}
 

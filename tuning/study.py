@@ -59,7 +59,9 @@ def run(
         with FileLock(folder / ".lock", timeout=0):
             return _Run(prepared, observers, phase, interrupt or Interrupt()).run()
     except Timeout:
-        raise Locked(f"the study {prepared.spec.name!r} is being run by another process; wait for it or end it") from None
+        raise Locked(
+            f"the study {prepared.spec.name!r} is being run by another process; wait for it or end it"
+        ) from None
     except DamagedJournal as error:
         raise DamagedStudy(str(error)) from error
 
@@ -102,7 +104,9 @@ class _Run:
             self._search(setup, trial, count, log)
             if not any(record.epochs for record in log.records.values()):
                 reasons = sorted({record.reason for record in log.records.values()})
-                raise EveryTrialFailed(f"no trial finished an epoch: {'; '.join(reasons)}; see {self.folder / 'log.txt'}")
+                raise EveryTrialFailed(
+                    f"no trial finished an epoch: {'; '.join(reasons)}; see {self.folder / 'log.txt'}"
+                )
             self._enter("finals")
             verdict = run_finals(setup, log.records, trial)
             self._enter("export")
@@ -176,7 +180,11 @@ class _Run:
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(self.folder / ".ray"),
-                callbacks=[Recorder(log, scheduler, self.folder, self.spec.epochs, max(KEPT_CHECKPOINTS, self.spec.finalists[0]))],
+                callbacks=[
+                    Recorder(
+                        log, scheduler, self.folder, self.spec.epochs, max(KEPT_CHECKPOINTS, self.spec.finalists[0])
+                    )
+                ],
                 failure_config=tune.FailureConfig(max_failures=1),
                 verbose=0,
             ),

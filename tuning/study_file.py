@@ -9,7 +9,6 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from optuna.distributions import distribution_to_json, json_to_distribution
 
@@ -27,7 +26,7 @@ PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy")
 def write(
     folder: Path, spec: StudySpec, space: SearchSpace, splits: Splits, format: Format, speeds: Mapping[Format, float]
 ) -> None:
-    """Writes the description of a study that is about to search; `speeds` are images/s of the formats that were timed."""
+    """Writes the description of a study about to search; `speeds` are images/s of the formats that were timed."""
     description = {
         "spec": dataclasses.asdict(spec),
         "space": {

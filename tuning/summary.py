@@ -35,18 +35,22 @@ def show_plan(console: Console, prepared: Prepared) -> None:
     for name, value in space.fixed.items():
         table.add_row(name, f"always {_short(value)}", _short(value))
     console.print(table)
+    sizes = f"{len(splits.train):,} to train, {len(splits.val):,} to validate"
+    shape = f"{splits.channels} x {splits.image_size} x {splits.image_size}"
+    limit = f", {duration(spec.time_budget)}" if spec.time_budget else ""
+    stops_early = spec.scheduler == "asha" and len(spec.rungs) > 1
+    rungs = (
+        f"compared at epochs {', '.join(map(str, spec.rungs))}" if stops_early else "none: no trial is stopped early"
+    )
     facts = [
-        ("data", f"{splits.name}: {len(splits.train):,} to train, {len(splits.val):,} to validate, {len(splits.classes)} classes, "
-                 f"{splits.channels} x {splits.image_size} x {splits.image_size}"),
-        ("budget", f"{spec.trials} trials of at most {spec.epochs} epochs"
-                   + (f", {duration(spec.time_budget)}" if spec.time_budget else "")),
-        ("rungs", f"compared at epochs {', '.join(map(str, spec.rungs))}" if len(spec.rungs) > 1 and spec.scheduler == "asha"
-                  else "none: no trial is stopped early"),
+        ("data", f"{splits.name}: {sizes}, {len(splits.classes)} classes, {shape}"),
+        ("budget", f"{spec.trials} trials of at most {spec.epochs} epochs{limit}"),
+        ("rungs", rungs),
         ("resources", _resources(prepared)),
         ("finals", _finals(spec.finals)),
         ("results", str(prepared.folder)),
         ("MLflow", absolute_uri(spec.tracking_uri)),
-    ]  # fmt: skip
+    ]
     _facts(console, facts)
     console.print("dry run: nothing was started")
 
@@ -73,7 +77,9 @@ def show_result(console: Console, prepared: Prepared, result: StudyResult) -> No
         ("then open", ui_page(prepared.spec.tracking_uri, result)),
     ]
     if result.unsent:
-        facts.append(("warning", f"MLflow does not know all of {result.unsent} trials; {result.folder / 'journal.jsonl'} does"))
+        facts.append(
+            ("warning", f"MLflow does not know all of {result.unsent} trials; {result.folder / 'journal.jsonl'} does")
+        )
     _facts(console, facts)
 
 
@@ -131,7 +137,9 @@ def _resources(prepared: Prepared) -> str:
     spec = prepared.spec
     if spec.address != "local":
         gpus = "a GPU if there is one" if spec.gpus_per_trial is None else f"{spec.gpus_per_trial:g} GPUs"
-        return f"{spec.cpus_per_trial:g} CPUs and {gpus} for each trial, as many at once as the cluster at {spec.address} takes"
+        return (
+            f"{spec.cpus_per_trial:g} CPUs and {gpus} a trial, as many at once as the cluster at {spec.address} takes"
+        )
     count, trial = slots(spec, local_resources())
     return f"a private Ray here with {local_resources()}: {count} trials at once with {trial} each"
 

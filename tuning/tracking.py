@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 FLUSH_SECONDS = 1.0
 LAST_TRIES = 3
 BATCH = 900  # MLflow takes 1,000 metrics a call
-STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED", "interrupted": "KILLED"}
+STATUS = {
+    "completed": "FINISHED",
+    "stopped": "KILLED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -44,7 +50,7 @@ class _Pending:
 
 
 class Tracker:
-    """Observes a study's events and keeps MLflow up to date; a server that fails delays nothing and loses only itself."""
+    """Observes a study's events and keeps MLflow up to date; a server that fails delays no trial."""
 
     def __init__(self, spec: StudySpec, dataset: str, params: Mapping[str, Any]) -> None:
         self.spec, self.dataset, self.params = spec, dataset, dict(params)
@@ -66,7 +72,9 @@ class Tracker:
         """
         self._opened.wait()
         if self._error:
-            raise ConnectionError(f"MLflow at {self.spec.tracking_uri} failed: {_one_line(self._error)}") from self._error
+            raise ConnectionError(
+                f"MLflow at {self.spec.tracking_uri} failed: {_one_line(self._error)}"
+            ) from self._error
 
     def __call__(self, event: Event, records: Records) -> None:
         if "trial" not in event:
@@ -91,7 +99,9 @@ class Tracker:
         self._thread.join()
         if not self._error:
             client = _client(self.uri)
-            self._send(client, self.parent_id, [(k, v, None, 0) for k, v in metrics.items()], {"mlflow.note.content": note})
+            self._send(
+                client, self.parent_id, [(k, v, None, 0) for k, v in metrics.items()], {"mlflow.note.content": note}
+            )
             client.set_terminated(self.parent_id, status)
         return len(self._pending)
 
@@ -121,7 +131,9 @@ class Tracker:
         experiment = client.get_experiment_by_name(name)
         if experiment and experiment.lifecycle_stage != "active":
             raise OSError(f"the experiment {name!r} is deleted; restore it with `mlflow experiments restore`")
-        self.experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, self._artifacts())
+        self.experiment_id = (
+            experiment.experiment_id if experiment else client.create_experiment(name, self._artifacts())
+        )
         runs = client.search_runs([self.experiment_id], f"tags.study = '{self.spec.name}' and tags.kind = 'study'")
         if runs:
             self.parent_id = runs[0].info.run_id
@@ -199,7 +211,10 @@ def _summary(record: TrialRecord, at: int) -> list[tuple[str, float, int, int]]:
     best = record.best
     if best is None:
         return []
-    return [(f"best_{METRIC}", float(best[METRIC]), at, best["epoch"]), ("best_epoch", best["epoch"], at, best["epoch"])]
+    return [
+        (f"best_{METRIC}", float(best[METRIC]), at, best["epoch"]),
+        ("best_epoch", best["epoch"], at, best["epoch"]),
+    ]
 
 
 def _one_line(error: BaseException) -> str:

@@ -35,7 +35,7 @@ class Diverged(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class EpochMetrics:
-    """What one epoch showed. Accuracies are shares in [0, 1]; those of train are of the augmented images as they passed."""
+    """What one epoch showed. Accuracies are shares in [0, 1]; those of train are of augmented images."""
 
     epoch: int  # 1 after the first
     lr: float  # at the epoch's last step
@@ -108,9 +108,9 @@ class Training:
         self.device = torch.device(device)
         self.format = format or Format()
         self.hparams, self.splits, self.epochs, self.seed = hparams, splits, epochs, seed
-        self.model = Normalised(network, splits.mean, splits.std).to(self.device, memory_format=self.format.layout)
+        self.model = Normalised(network, splits.mean, splits.std).to(self.device).to(memory_format=self.format.layout)
         self.optimizer = make_optimizer(self.model, hparams)
-        self.averaged = copy.deepcopy(self.model) if hparams.ema_decay else None
+        self.averaged: Normalised | None = copy.deepcopy(self.model) if hparams.ema_decay else None
         self.epoch = 0
         self.val_losses: list[float] = []
         if hparams.batch_size > len(splits.train):
@@ -259,7 +259,7 @@ def evaluate_images(model: nn.Module, images: Images, format: Format, device: st
 
 
 def _tensors(images: Images, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Images and labels on `device`; on the CPU they share the arrays' memory and must only be indexed, never written."""
+    """Images and labels on `device`; on the CPU they share the arrays' memory: index, never write."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(images.images).to(device), torch.from_numpy(images.labels).to(device)
@@ -267,7 +267,7 @@ def _tensors(images: Images, device: torch.device) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def average(averaged: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Moves `averaged` towards `model`: by little after many steps, by more after few, so that the start is forgotten."""
+    """Moves `averaged` towards `model`: by more after few steps, so that the start is forgotten."""
     decay = min(decay, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), 1 - decay)
     for old, new in zip(averaged.buffers(), model.buffers(), strict=True):

@@ -50,7 +50,7 @@ class TrialSetup:
         )
 
 
-def build_arguments(splits: Splits) -> dict[str, int]:
+def build_arguments(splits: Splits) -> dict[str, Any]:
     """The arguments of `models.build` that follow from the data."""
     return {"num_classes": len(splits.classes), "image_size": splits.image_size, "in_channels": splits.channels}
 

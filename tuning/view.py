@@ -68,7 +68,9 @@ class View:
         """The whole view as it is now."""
         done = sum(record.outcome in ENDED for record in self.records.values())
         elapsed = duration(self.clock() - self.started)
-        head = Text.assemble((self.spec.model, "bold"), " on ", (self.spec.dataset, "bold"), f", study {self.spec.name}")
+        head = Text.assemble(
+            (self.spec.model, "bold"), " on ", (self.spec.dataset, "bold"), f", study {self.spec.name}"
+        )
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
             ProgressBar(total=self.spec.trials, completed=done, width=30),
@@ -84,7 +86,10 @@ class View:
         baseline = self.records.get(BASELINE)
         against = f"  (published recipe {baseline.score:.4f})" if baseline and baseline.epochs else ""
         return Text.assemble(
-            "best so far ", (f"{best.score:.4f}", "bold green"), f" in trial {best.number}{against}\n", f"  {describe(best.config)}"
+            "best so far ",
+            (f"{best.score:.4f}", "bold green"),
+            f" in trial {best.number}{against}\n",
+            f"  {describe(best.config)}",
         )
 
     def _running(self) -> list[RenderableType]:
@@ -103,7 +108,7 @@ class View:
         return "" if remaining is None else f", about {duration(remaining)} left"
 
     def remaining(self) -> float | None:
-        """Seconds until the search is done: what is left, if trials go on to be as long as those that ended, at this pace."""
+        """Seconds until the search is done, at this pace and if trials go on to be as long as those that ended."""
         ended = [len(record.epochs) for record in self.records.values() if record.outcome in ENDED]
         trained = sum(len(record.epochs) for record in self.records.values()) - self._epochs_before
         if self.searching is None or not trained or len(ended) >= self.spec.trials:
@@ -117,7 +122,9 @@ class View:
         return seconds
 
     def _line(self, text: str) -> None:
-        self.console.print(f"[{duration(self.clock() - self.started):>8}] {text}", markup=False, highlight=False, soft_wrap=True)
+        self.console.print(
+            f"[{duration(self.clock() - self.started):>8}] {text}", markup=False, highlight=False, soft_wrap=True
+        )
 
 
 def duration(seconds: float) -> str:
@@ -131,7 +138,9 @@ def duration(seconds: float) -> str:
 
 def describe(config: Mapping[str, Any]) -> str:
     """A configuration on one line, numbers at three digits."""
-    return ", ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in config.items())
+    return ", ".join(
+        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in config.items()
+    )
 
 
 def _row(record: TrialRecord, epochs: int) -> tuple[str, ...]:
@@ -151,6 +160,10 @@ def _row(record: TrialRecord, epochs: int) -> tuple[str, ...]:
 def _counts(records: Records, total: int | None) -> str:
     outcomes = [record.outcome for record in records.values()]
     ended = "" if total is None else f"{sum(outcome in ENDED for outcome in outcomes)}/{total}  "
-    shown = [f"{outcomes.count('running')} running", f"{outcomes.count('stopped')} stopped", f"{outcomes.count('completed')} done"]
+    shown = [
+        f"{outcomes.count('running')} running",
+        f"{outcomes.count('stopped')} stopped",
+        f"{outcomes.count('completed')} done",
+    ]
     shown += [f"{outcomes.count(bad)} {bad}" for bad in ("diverged", "failed") if bad in outcomes]
     return ended + ", ".join(shown)
