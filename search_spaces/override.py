@@ -91,8 +91,8 @@ def _range(name: str, value: Mapping[str, Any]) -> BaseDistribution:
     limit = limits.LIMITS.get(name)
     if isinstance(limit, limits.Choice):
         raise ValueError(f"{name} has no range; choose among {', '.join(limit.values)}")
-    if unknown := sorted(set(value) - {"low", "high", "log"}) or not {"low", "high"} <= set(value):
-        raise ValueError(f"{name} needs low and high, and may have log; got {unknown or sorted(value)}")
+    if not {"low", "high"} <= set(value) <= {"low", "high", "log"}:
+        raise ValueError(f"{name} needs low and high, and may have log; got {', '.join(map(str, value)) or 'nothing'}")
     low, high, log = limits.check(name, value["low"]), limits.check(name, value["high"]), value.get("log", False)
     if not isinstance(log, bool):
         raise ValueError(f"{name}: log must be true or false, got {log!r}")

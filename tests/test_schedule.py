@@ -29,7 +29,14 @@ def test_cosine_is_half_in_the_middle_and_falls_to_zero() -> None:
 
 def test_steps_of_the_resnet_paper() -> None:
     hparams = HParams(lr=1, schedule="step", step_start=0.5, step_every=0.25, step_gamma=0.1)
-    assert [round(lr_factor(hparams, p, []), 6) for p in (0.0, 0.49, 0.5, 0.74, 0.75, 0.99)] == [1, 1, 0.1, 0.1, 0.01, 0.01]
+    assert [round(lr_factor(hparams, p, []), 6) for p in (0.0, 0.49, 0.5, 0.74, 0.75, 0.99)] == [
+        1,
+        1,
+        0.1,
+        0.1,
+        0.01,
+        0.01,
+    ]
 
 
 def test_steps_of_the_efficientnet_paper() -> None:

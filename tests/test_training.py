@@ -44,7 +44,9 @@ def network(splits: Splits) -> nn.Module:
     """Small, but with a batch norm and a dropout: what makes exact resumption hard."""
     torch.manual_seed(3)
     pixels = splits.channels * splits.image_size**2
-    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Dropout(0.1), nn.Linear(64, 10))
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(pixels, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Dropout(0.1), nn.Linear(64, 10)
+    )
 
 
 def training(splits: Splits, recipe: dict[str, Any], epochs: int = 4, **options: Any) -> Training:
@@ -183,8 +185,11 @@ def test_shared_images_are_not_written(splits: Splits) -> None:
 
 
 def test_seeds_for_different_purposes_differ() -> None:
-    seeds = {derive_seed(0, "epoch", 1), derive_seed(0, "epoch", 2), derive_seed(1, "epoch", 1), derive_seed(0, "dropout", 1)}
+    seeds = {
+        derive_seed(0, "epoch", 1),
+        derive_seed(0, "epoch", 2),
+        derive_seed(1, "epoch", 1),
+        derive_seed(0, "dropout", 1),
+    }
     assert len(seeds) == 4
     assert all(0 <= seed < 2**63 for seed in seeds)
-
-

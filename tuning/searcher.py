@@ -19,6 +19,7 @@ from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
 
 ENOUGH_SCORES = 10  # TPE's own number of random trials before it starts to model
+BELOW_ALL = 1e9  # TPE only looks at the order of scores
 RANDOM_SHARE = 1 / 3  # of the proposals, so that a wrong early model cannot lock the search in
 
 
@@ -90,9 +91,7 @@ class RungSearcher(Searcher):
             self._fill_from(number, self.rungs[0], self._worst)
         elif result and self.metric in result:
             self._record(number, result)
-        asked = self._asked.pop(number, None)
-        if asked:
-            self._forget(asked)
+        self._retire(number)
 
     def replay(self, number: int, config: dict[str, Any], scores: Mapping[int, float], *, finished: bool) -> None:
         """Takes over a trial of an earlier run of the same study: its score by epoch, and whether it is to go on."""
@@ -102,8 +101,10 @@ class RungSearcher(Searcher):
         self._asked[number] = _Asked(config)
         for epoch, score in scores.items():
             self._record(number, {"epoch": epoch, self.metric: score})
-        del self._asked[number]
-        if not finished:
+        if finished:
+            self._retire(number)
+        else:
+            del self._asked[number]
             self._unfinished.append((number, config))
 
     def save(self, checkpoint_path: str) -> None:
@@ -138,10 +139,27 @@ class RungSearcher(Searcher):
         if number in self._scores[rung] or number not in self._asked:
             return
         self._scores[rung][number] = score
-        asked, study = self._asked[number], self._studies[rung]
+        asked = self._asked[number]
         if asked.pending and asked.pending[0] == rung:
             self._forget(asked)
-        study.add_trial(create_trial(params=asked.config, distributions=self.distributions, value=score))
+        self._add(asked, rung, score)
+
+    def _retire(self, number: int) -> None:
+        """Counts a trial that was stopped below all that got further, at each rung that it did not reach.
+
+        Without its losers a high rung would look as if the whole space were good.
+        """
+        asked = self._asked.pop(number, None)
+        if asked is None:
+            return
+        self._forget(asked)
+        reached = [rung for rung in self.rungs if number in self._scores[rung]]
+        for missed, rung in enumerate((r for r in self.rungs if r not in reached and reached), start=1):
+            value = self._scores[reached[-1]][number] + missed * math.copysign(BELOW_ALL, self._worst)
+            self._add(asked, rung, value)
+
+    def _add(self, asked: _Asked, rung: int, value: float) -> None:
+        self._studies[rung].add_trial(create_trial(params=asked.config, distributions=self.distributions, value=value))
 
     def _forget(self, asked: _Asked) -> None:
         """Ends the pending trial of the study that proposed it; failed trials are nothing to a sampler."""
