@@ -32,7 +32,7 @@ def test_values(cluster: tuple[float, float], trial: tuple[float, float], expect
     assert concurrency(given, each, trials=100) == expected
 
 
-@given(CPUS, CPUS, st.integers(0, 8), st.floats(0, 1), st.integers(1, 50))
+@given(CPUS, CPUS, st.integers(0, 8), st.just(0.0) | st.floats(0.01, 1), st.integers(1, 50))
 def test_what_runs_at_once_fits(cpus: float, each: float, gpus: int, share: float, trials: int) -> None:
     count = concurrency(Resources(cpus=cpus, gpus=gpus), Resources(cpus=each, gpus=share), trials)
     assert 0 <= count <= trials

@@ -32,6 +32,7 @@ def spec(**fields: Any) -> StudySpec:
         ({"time_budget": 0}, "time_budget must be a number from 1"),
         ({"cpus_per_trial": 0}, "cpus_per_trial must be"),
         ({"gpus_per_trial": 2}, "gpus_per_trial must be a number from 0 to 1"),
+        ({"gpus_per_trial": 1e-9}, "gpus_per_trial must be 0 or at least 0.01"),
         ({"image_size": 0}, "image_size must be"),
         ({"val_fraction": 1.0}, "val_fraction must be"),
         ({"epochs": 5, "grace_epochs": 6}, "grace_epochs must be a whole number from 1 to 5"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import torch
+from mlflow.exceptions import MlflowException
 from torch import nn
 
 from tuning.export import DESCRIPTION, WEIGHTS, load_best
@@ -19,6 +20,19 @@ MODEL = "best_model"
 
 def publish(tracker: Tracker, result: StudyResult) -> int:
     """Logs the winner on the study's run and ends it; gives how many trials MLflow does not know all of."""
+    metrics = {"best_val_accuracy": result.val_accuracy, "test_accuracy": result.test_accuracy}
+    if result.baseline_val_accuracy is not None and result.baseline_test_accuracy is not None:
+        metrics["baseline_val_accuracy"] = result.baseline_val_accuracy
+        metrics["baseline_test_accuracy"] = result.baseline_test_accuracy
+    try:
+        model_uri = _log_winner(tracker, result)
+        return tracker.close("FINISHED", metrics, _note(result, model_uri))
+    except (MlflowException, OSError) as error:  # the winner's files are written, MLflow is not worth losing the result
+        print(f"MLflow: {error}")  # goes to the study's log file
+        return result.trials
+
+
+def _log_winner(tracker: Tracker, result: StudyResult) -> str:
     model, description = load_best(result.folder)
     build = description["build"]
     # two images: an example of one would freeze the batch size
@@ -28,13 +42,7 @@ def publish(tracker: Tracker, result: StudyResult) -> int:
         info = log_model(model, example)
         for name in (DESCRIPTION, WEIGHTS, "report.html"):
             mlflow.log_artifact(str(Path(result.folder) / name))
-    metrics = {"best_val_accuracy": result.val_accuracy, "test_accuracy": result.test_accuracy}
-    if result.baseline_val_accuracy is not None and result.baseline_test_accuracy is not None:
-        metrics |= {
-            "baseline_val_accuracy": result.baseline_val_accuracy,
-            "baseline_test_accuracy": result.baseline_test_accuracy,
-        }
-    return tracker.close("FINISHED", metrics, _note(result, info.model_uri))
+    return str(info.model_uri)
 
 
 def log_model(

@@ -102,6 +102,8 @@ class StudySpec:
         _number("cpus_per_trial", self.cpus_per_trial, 0.01, 1024)
         if self.gpus_per_trial is not None:
             _number("gpus_per_trial", self.gpus_per_trial, 0, 1)
+            if 0 < self.gpus_per_trial < 0.01:
+                raise ValueError(f"gpus_per_trial must be 0 or at least 0.01, got {self.gpus_per_trial!r}")
         if self.image_size is not None:
             _whole("image_size", self.image_size, 1, 2048)
         _number("val_fraction", self.val_fraction, 0.01, 0.9)

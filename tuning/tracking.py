@@ -71,10 +71,7 @@ class Tracker:
             ConnectionError: it could not be made.
         """
         self._opened.wait()
-        if self._error:
-            raise ConnectionError(
-                f"MLflow at {self.spec.tracking_uri} failed: {_one_line(self._error)}"
-            ) from self._error
+        self._raise()
 
     def __call__(self, event: Event, records: Records) -> None:
         if "trial" not in event:
@@ -97,7 +94,8 @@ class Tracker:
         self._closing = True
         self._wake.set()
         self._thread.join()
-        if not self._error:
+        self._raise()
+        if self.parent_id:
             client = _client(self.uri)
             self._send(
                 client, self.parent_id, [(k, v, None, 0) for k, v in metrics.items()], {"mlflow.note.content": note}
@@ -105,17 +103,29 @@ class Tracker:
             client.set_terminated(self.parent_id, status)
         return len(self._pending)
 
-    def _loop(self) -> None:
+    def _raise(self) -> None:
+        """Brings what ended the thread to the thread that waits for it."""
         from mlflow.exceptions import MlflowException
 
+        if isinstance(self._error, MlflowException | OSError):
+            raise ConnectionError(f"MLflow at {self.uri} failed: {_one_line(self._error)}") from self._error
+        if self._error:
+            raise self._error
+
+    def _loop(self) -> None:
         try:
             client = _client(self.uri)
             self._open(client)
-        except (MlflowException, OSError) as error:
+            self._opened.set()
+            self._flush_until_closed(client)
+        except BaseException as error:
             self._error = error
-            return
         finally:
             self._opened.set()
+
+    def _flush_until_closed(self, client: MlflowClient) -> None:
+        from mlflow.exceptions import MlflowException
+
         tries = LAST_TRIES
         while tries and (self._pending or not self._closing):
             if not self._closing:
