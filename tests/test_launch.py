@@ -44,7 +44,7 @@ def place(tmp_path: Path) -> Path:
 MISTAKES = [
     ([], 2, "--model is required; models: efficientnet_b0, resnet18, resnet20"),
     (["--model", "efficentnet_b0"], 2, "unknown model 'efficentnet_b0'; did you mean efficientnet_b0?"),
-    (["--modle", "resnet20"], 2, "--model is required"),
+    (["--modle", "resnet20"], 2, "unrecognized arguments: --modle resnet20"),
     (["--model", "resnet20", "--colour", "red"], 2, "unrecognized arguments: --colour red"),
     (["--model", "resnet20", "--model", "resnet20"], 2, "--model names an architecture twice"),
     (["--model", "resnet20", "--dataset", "digit"], 2, "unknown data set 'digit', and no folder of that name"),

@@ -179,7 +179,8 @@ def test_the_logged_model_serves_predictions(finished: Finished, model_uri: str,
 
 def small(tmp_path: Path, **fields: object) -> StudySpec:
     options = {
-        "model": "resnet20", "trials": 2, "epochs": 1, "name": "small", "precision": "float32", "memory_format": "contiguous",
+        "model": "resnet20", "trials": 2, "epochs": 1, "name": "small", "precision": "float32",
+        "memory_format": "contiguous",
         "results_dir": str(tmp_path), "tracking_uri": f"sqlite:///{tmp_path / 'mlflow.db'}", **fields,
     }  # fmt: skip
     return StudySpec(**options)  # type: ignore[arg-type]

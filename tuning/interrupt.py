@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interrupt:
     """Remembers which signal came; while Ray Tune runs, asks it to stop through the one signal that it catches."""
@@ -15,6 +17,7 @@ class Interrupt:
     def __init__(self) -> None:
         self.signum: int | None = None
         self.tuning = False
+        self._caught = False
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         first, self.signum = self.signum is None, signum
@@ -23,14 +26,21 @@ class Interrupt:
         else:
             raise KeyboardInterrupt
 
+    @contextmanager
+    def catch(self) -> Iterator[None]:
+        """Handles both signals in the main thread until the block ends."""
+        before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+        self._caught = True
+        self.claim()
+        try:
+            yield
+        finally:
+            self._caught = False
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
 
-@contextmanager
-def catch_signals() -> Iterator[Interrupt]:
-    """Handles SIGINT and SIGTERM in the main thread."""
-    interrupt = Interrupt()
-    before = {signum: signal.signal(signum, interrupt.handle) for signum in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interrupt
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+    def claim(self) -> None:
+        """Takes the signals back from Ray, which sets its own handler when it connects; does nothing outside of `catch`."""
+        if self._caught:
+            for signum in SIGNALS:
+                signal.signal(signum, self.handle)

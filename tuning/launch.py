@@ -16,7 +16,7 @@ from rich.console import Console
 
 from tuning import options, summary
 from tuning.errors import Interrupted, StudyError
-from tuning.interrupt import catch_signals
+from tuning.interrupt import Interrupt
 from tuning.prepare import Prepared, prepare
 from tuning.view import View
 
@@ -68,7 +68,8 @@ def _prepare_all(args: argparse.Namespace) -> list[Prepared]:
 def _run(prepared: Prepared) -> StudyResult:
     """Runs one study behind its view; all that others print goes to the study's log file."""
     prepared.folder.mkdir(parents=True, exist_ok=True)
-    with _into_log(prepared.folder / "log.txt") as screen, catch_signals() as interrupt:
+    interrupt = Interrupt()
+    with _into_log(prepared.folder / "log.txt") as screen, interrupt.catch():
         console = Console(file=screen)
         view = View(console, prepared.spec)
         try:

@@ -97,6 +97,7 @@ class _Run:
         from tuning.mlflow_model import publish  # imports MLflow and torch's exporter, while trials can run
 
         with session(self.spec.address) as cluster:
+            self.interrupt.claim()
             count, trial = slots(self.spec, cluster)
             setup = self._setup(trial)
             tracker.ready()
