@@ -36,7 +36,7 @@ class Finished:
 
 @pytest.fixture(scope="session")
 def finished(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Seven trials of resnet20 on digits, the third of which cannot but diverge."""
+    """Seven trials of resnet20 on digits."""
     from tuning.study import run_study
 
     folder: Path = tmp_path_factory.mktemp("finished")

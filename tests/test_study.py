@@ -215,6 +215,26 @@ def test_a_study_where_nothing_trains_says_so(ray_session: None, tmp_path: Path)
     assert outcomes == ["diverged", "diverged"]
 
 
+def test_a_trial_that_fails_costs_only_itself(ray_session: None, tmp_path: Path) -> None:
+    prepared = prepare(small(tmp_path, trials=3))
+    (prepared.folder / "trials").mkdir(parents=True)
+    (prepared.folder / "trials" / "trial_0001").write_text("a file where its checkpoints should go")
+    result = run(prepared)
+    assert (result.trials, result.failed) == (3, 1)
+    assert result.records[1].outcome == "failed"
+    assert "trial_0001" in result.records[1].reason
+    found = MlflowClient(prepared.spec.tracking_uri).search_runs([result.experiment_id], "tags.trial = '1'")
+    assert [(run.info.status, run.data.tags["outcome"]) for run in found] == [("FAILED", "failed")]
+
+
+def test_the_time_budget_ends_the_search_with_the_best_so_far(ray_session: None, tmp_path: Path) -> None:
+    result = run_study(small(tmp_path, trials=500, epochs=4, time_budget=25.0))
+    assert 1 <= result.trials < 500
+    assert result.seconds["search"] < 60
+    assert {record.outcome for record in result.records.values()} >= {"completed", "interrupted"}
+    assert result.val_accuracy > 0
+
+
 def test_finals_over_seeds_train_again_and_give_an_interval(ray_session: None, tmp_path: Path) -> None:
     result = run_study(small(tmp_path, epochs=2, finals="1x2"))
     assert len(list((tmp_path / "small" / "finals").iterdir())) in (2, 4), "two seeds of the winner and of the baseline"

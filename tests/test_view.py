@@ -41,7 +41,7 @@ def records(*all_records: TrialRecord) -> Records:
 def test_the_remaining_time_extrapolates_pace_and_length() -> None:
     shown, clock, _ = view(terminal=False)
     clock.now = 5.0
-    shown.enter("searching")
+    shown.enter("search")
     assert shown.remaining() is None, "no epoch yet"
     shown.records = records(record(0, 10, "completed"), record(1, 2, "stopped"), record(2, 3))
     clock.now = 5.0 + 30.0  # 15 epochs in 30 s; expected length 6; left: 2 x 6 - 3 = 9 epochs
@@ -51,7 +51,7 @@ def test_the_remaining_time_extrapolates_pace_and_length() -> None:
 def test_a_resumed_study_does_not_count_old_epochs_as_pace() -> None:
     shown, clock, _ = view(terminal=False)
     shown.records = records(record(0, 10, "completed"))
-    shown.enter("searching")
+    shown.enter("search")
     clock.now = 10.0
     shown.records = records(record(0, 10, "completed"), record(1, 5))  # 5 epochs in 10 s
     assert shown.remaining() == pytest.approx(2.0 * (3 * 10 - 5))
@@ -59,13 +59,13 @@ def test_a_resumed_study_does_not_count_old_epochs_as_pace() -> None:
 
 def test_plain_lines_tell_each_end_once() -> None:
     shown, clock, screen = view(terminal=False)
-    shown.enter("searching")
+    shown.enter("search")
     clock.now = 61.0
     seen = records(record(0, 3, "stopped", 0.25, "stopped at epoch 3: 0.250 below the cut-off 0.300, rank 4 of 4"))
     shown({"event": "end", "trial": 0}, seen)
     shown({"event": "report", "trial": 0}, seen)
     lines = screen.getvalue().splitlines()
-    assert lines[0] == "[     0 s] searching"
+    assert lines[0] == "[     0 s] search"
     assert lines[1].startswith(
         "[1 min 01 s] 1/4  0 running, 1 stopped, 0 done; trial 0 stopped at epoch 3: 0.250 below"
     )
@@ -74,7 +74,7 @@ def test_plain_lines_tell_each_end_once() -> None:
 
 def test_the_live_view_shows_counts_best_and_running_trials() -> None:
     shown, clock, screen = view(terminal=True)
-    shown.enter("searching")
+    shown.enter("search")
     clock.now = 10.0
     shown.records = records(record(0, 10, "completed", 0.7), record(1, 2, "diverged", 0.1), record(2, 3, score=0.9))
     shown.console.print(shown.render())

@@ -40,7 +40,7 @@ class Interrupt:
                 signal.signal(signum, handler)
 
     def claim(self) -> None:
-        """Takes the signals back from Ray, which sets its own handler when it connects; does nothing outside of `catch`."""
+        """Takes the signals back from Ray, which sets a handler when it connects; outside of `catch`, nothing."""
         if self._caught:
             for signum in SIGNALS:
                 signal.signal(signum, self.handle)

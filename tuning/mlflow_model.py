@@ -15,45 +15,44 @@ from tuning.export import DESCRIPTION, WEIGHTS, load_best
 from tuning.outcome import StudyResult
 from tuning.tracking import Tracker
 
-MODEL = "best_model"
-
 
 def publish(tracker: Tracker, result: StudyResult) -> int:
     """Logs the winner on the study's run and ends it; gives how many trials MLflow does not know all of."""
-    metrics = {"best_val_accuracy": result.val_accuracy, "test_accuracy": result.test_accuracy}
-    if result.baseline_val_accuracy is not None and result.baseline_test_accuracy is not None:
-        metrics["baseline_val_accuracy"] = result.baseline_val_accuracy
-        metrics["baseline_test_accuracy"] = result.baseline_test_accuracy
     try:
-        model_uri = _log_winner(tracker, result)
-        return tracker.close("FINISHED", metrics, _note(result, model_uri))
+        return tracker.close("FINISHED", _note(result, _log_winner(tracker, result)))
     except (MlflowException, OSError) as error:  # the winner's files are written, MLflow is not worth losing the result
         print(f"MLflow: {error}")  # goes to the study's log file
         return result.trials
 
 
 def _log_winner(tracker: Tracker, result: StudyResult) -> str:
+    """Logs model, scores and files; gives the model's address."""
     model, description = load_best(result.folder)
     build = description["build"]
     # two images: an example of one would freeze the batch size
     example = np.zeros((2, build["in_channels"], build["image_size"], build["image_size"]), np.uint8)
+    scores = {"best_val_accuracy": result.val_accuracy, "test_accuracy": result.test_accuracy}
+    if result.baseline_val_accuracy is not None and result.baseline_test_accuracy is not None:
+        scores["baseline_val_accuracy"] = result.baseline_val_accuracy
+        scores["baseline_test_accuracy"] = result.baseline_test_accuracy
     mlflow.set_tracking_uri(tracker.uri)
     with mlflow.start_run(run_id=tracker.parent_id):
-        info = log_model(model, example)
+        info = log_model(model, example, result.name.replace(".", "-"))
+        mlflow.log_metrics(scores, step=0, model_id=info.model_id)
         for name in (DESCRIPTION, WEIGHTS, "report.html"):
             mlflow.log_artifact(str(Path(result.folder) / name))
     return str(info.model_uri)
 
 
 def log_model(
-    model: nn.Module, example: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+    model: nn.Module, example: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], name: str
 ) -> mlflow.models.model.ModelInfo:
     """Logs a classifier as an exported program, which holds no pickle, on the active run."""
     with torch.inference_mode():
         logits = model(torch.from_numpy(example)).numpy()
     return mlflow.pytorch.log_model(
         model.to(memory_format=torch.contiguous_format),
-        name=MODEL,
+        name=name,
         input_example=example,
         signature=mlflow.models.infer_signature(example, logits),
         # what serving needs; found by itself MLflow would import everything in a new process

@@ -86,7 +86,7 @@ class _Run:
         try:
             result = self._run(tracker, StudyLog(journal, records, [tracker, *self.observers]))
         except BaseException as error:
-            tracker.close("KILLED" if isinstance(error, Interrupted | KeyboardInterrupt) else "FAILED", {}, "")
+            tracker.close("KILLED" if isinstance(error, Interrupted | KeyboardInterrupt) else "FAILED")
             raise
         finally:
             journal.close()
@@ -190,7 +190,6 @@ class _Run:
                 verbose=0,
             ),
         )
-        self.phase("searching")
         self.interrupt.tuning = True
         tuner.fit()
         self.interrupt.tuning = False

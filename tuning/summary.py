@@ -65,6 +65,7 @@ def show_result(console: Console, prepared: Prepared, result: StudyResult) -> No
     table.add_row("validation", _percent(result.val_accuracy), _percent(result.baseline_val_accuracy))
     table.add_row("test", _percent(result.test_accuracy), _percent(result.baseline_test_accuracy))
     console.print(table)
+    runs, charts = ui_pages(prepared.spec.tracking_uri, result)
     ended = [f"{count} {name}" for name, count in _outcomes(result) if count]
     facts = [
         ("verdict", result.verdict),
@@ -73,8 +74,9 @@ def show_result(console: Console, prepared: Prepared, result: StudyResult) -> No
         ("time", ", ".join(f"{name} {duration(seconds)}" for name, seconds in result.seconds.items())),
         ("checkpoint", str(result.checkpoint)),
         ("report", str(result.folder / "report.html")),
-        ("compare", ui_command(prepared.spec.tracking_uri)),
-        ("then open", ui_page(prepared.spec.tracking_uri, result)),
+        ("MLflow", ui_command(prepared.spec.tracking_uri)),
+        ("runs", runs),
+        ("charts", charts),
     ]
     if result.unsent:
         facts.append(
@@ -106,10 +108,15 @@ def ui_command(tracking_uri: str) -> str:
     return f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {program} server --workers 1 --backend-store-uri {store}"
 
 
-def ui_page(tracking_uri: str, result: StudyResult) -> str:
-    """The page of MLflow that shows this study's runs and no others."""
+def ui_pages(tracking_uri: str, result: StudyResult) -> tuple[str, str]:
+    """MLflow's pages of this study and no other: its runs, nested, and the charts of its trials, the best first."""
     server = UI_ADDRESS if database_path(tracking_uri) else tracking_uri.rstrip("/")
-    return f"{server}/#/experiments/{result.experiment_id}/runs?searchFilter={quote(f'tags.study = {result.name!r}')}"
+    study = f"tags.study = {result.name!r}"
+    # without the workflow MLflow opens the pages meant for chat bots
+    base = f"{server}/#/experiments/{result.experiment_id}/runs?workflowType=machine_learning&searchFilter="
+    order = quote("metrics.`best_val_accuracy`")
+    trials = quote(f"{study} and tags.kind = 'trial'")
+    return base + quote(study), f"{base}{trials}&compareRunsMode=CHART&orderByKey={order}&orderByAsc=false"
 
 
 def _facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:

@@ -89,7 +89,7 @@ class Tracker:
                 pending.metrics += _summary(record, at)
                 pending.status = STATUS[record.outcome], at
 
-    def close(self, status: str, metrics: Mapping[str, float], note: str) -> int:
+    def close(self, status: str, note: str = "") -> int:
         """Ends the study's run; gives how many trials MLflow could not be told everything about."""
         self._closing = True
         self._wake.set()
@@ -97,9 +97,7 @@ class Tracker:
         self._raise()
         if self.parent_id:
             client = _client(self.uri)
-            self._send(
-                client, self.parent_id, [(k, v, None, 0) for k, v in metrics.items()], {"mlflow.note.content": note}
-            )
+            self._send(client, self.parent_id, [], {"mlflow.note.content": note})
             client.set_terminated(self.parent_id, status)
         return len(self._pending)
 
@@ -187,7 +185,7 @@ class Tracker:
                     del self._pending[number]
 
     def _create(self, client: MlflowClient, number: int, pending: _Pending) -> str:
-        name = trial_name(number) + (" (published recipe)" if number == BASELINE else "")
+        name = trial_name(number) + (" recipe" if number == BASELINE else "")
         tags = self._tags("trial") | {"mlflow.parentRunId": self.parent_id, "trial": str(number)}
         run = client.create_run(self.experiment_id, start_time=round(pending.started * 1000), run_name=name, tags=tags)
         self._runs[number] = run.info.run_id
@@ -200,9 +198,8 @@ class Tracker:
 
     def _send(self, client: MlflowClient, run_id: str, metrics: list[Any], tags: Mapping[str, str]) -> None:
         from mlflow.entities import Metric, RunTag
-        from mlflow.utils.time import get_current_time_millis
 
-        entities = [Metric(k, v, at or get_current_time_millis(), step) for k, v, at, step in metrics]
+        entities = [Metric(k, v, at, step) for k, v, at, step in metrics]
         for start in range(0, len(entities), BATCH):
             client.log_batch(run_id, metrics=entities[start : start + BATCH])
         if tags:
@@ -221,10 +218,8 @@ def _summary(record: TrialRecord, at: int) -> list[tuple[str, float, int, int]]:
     best = record.best
     if best is None:
         return []
-    return [
-        (f"best_{METRIC}", float(best[METRIC]), at, best["epoch"]),
-        ("best_epoch", best["epoch"], at, best["epoch"]),
-    ]
+    # step 0 whatever the epoch: MLflow draws a bar for a metric with a single first step, else a lone dot
+    return [(f"best_{METRIC}", float(best[METRIC]), at, 0), ("best_epoch", float(best["epoch"]), at, 0)]
 
 
 def _one_line(error: BaseException) -> str:

@@ -50,7 +50,7 @@ class View:
     def enter(self, phase: str) -> None:
         """Tells that the study does something else from now on."""
         self.phase = phase
-        if phase == "searching":
+        if phase == "search":
             self.searching = self.clock()
             self._epochs_before = sum(len(record.epochs) for record in self.records.values())
         if not self.console.is_terminal:
