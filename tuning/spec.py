@@ -69,7 +69,7 @@ class StudySpec:
     model: str
     dataset: str = "digits"
     data_dir: str = "data"
-    trials: int = 16
+    trials: int = 12
     epochs: int = 9
     time_budget: float | None = None  # seconds
     seed: int = 0
