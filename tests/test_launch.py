@@ -1,6 +1,7 @@
 """The command line as its user meets it: real processes, one clear line for each mistake, and nothing left behind."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +30,7 @@ def files(folder: Path) -> list[str]:
 def place(tmp_path: Path) -> Path:
     """A folder with a study's name taken, a broken image folder, a lone class, a bad YAML file and a damaged study."""
     (tmp_path / "results" / "taken").mkdir(parents=True)
+    (tmp_path / "results" / "taken" / "study.json").write_text("{}")
     (tmp_path / "results" / "damaged").mkdir()
     (tmp_path / "results" / "damaged" / "study.json").write_text('{"spec"')
     (tmp_path / "space.yaml").write_text("lr: 0.1\nlrr: 1\n")
@@ -146,6 +148,20 @@ def test_a_dry_run_shows_everything_and_starts_nothing(tmp_path: Path) -> None:
     ):  # fmt: skip
         assert part in done.stdout
     assert files(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_a_signal_before_the_search_leaves_the_name_free(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tuning.launch", "--model", "resnet20", "--name", "early"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "results" / "early" / "log.txt").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr == "error: interrupted by SIGINT; nothing was searched yet, start it again\n"
+    assert launch("--model", "resnet20", "--name", "early", "--dry-run", cwd=tmp_path).returncode == 0
 
 
 @pytest.mark.slow

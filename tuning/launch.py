@@ -17,7 +17,7 @@ from rich.console import Console
 from tuning import options, summary
 from tuning.errors import Interrupted, StudyError
 from tuning.interrupt import Interrupt
-from tuning.prepare import Prepared, prepare
+from tuning.prepare import STUDY_FILE, Prepared, prepare
 from tuning.view import View
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except ConnectionError as error:
             return _refuse(error, 3)
         except Interrupted as error:
-            return _refuse(f"{error}; go on with: {_resume_command(prepared)}", error.exit_code)
+            return _refuse(f"{error}; {_how_to_go_on(prepared)}", error.exit_code)
         except StudyError as error:
             return _refuse(error, error.exit_code)
     if len(results) > 1:
@@ -106,10 +106,12 @@ def _into_log(path: Path) -> Iterator[TextIO]:
             os.close(descriptor)
 
 
-def _resume_command(prepared: Prepared) -> str:
+def _how_to_go_on(prepared: Prepared) -> str:
+    if not (prepared.folder / STUDY_FILE).exists():
+        return "nothing was searched yet, start it again"
     default = options.FIELDS["results_dir"].default
     folder = "" if prepared.spec.results_dir == default else f" --results-dir {shlex.quote(prepared.spec.results_dir)}"
-    return f"python -m tuning.launch --resume {prepared.spec.name}{folder}"
+    return f"go on with: python -m tuning.launch --resume {prepared.spec.name}{folder}"
 
 
 def _refuse(error: Exception | str, code: int) -> int:

@@ -17,12 +17,13 @@ from tuning.tracking import Tracker
 
 
 def publish(tracker: Tracker, result: StudyResult) -> int:
-    """Logs the winner on the study's run and ends it; gives how many trials MLflow does not know all of."""
+    """Logs the winner on the study's run and ends it; gives how many runs MLflow does not know all of."""
     try:
-        return tracker.close("FINISHED", _note(result, _log_winner(tracker, result)))
+        note = _note(result, _log_winner(tracker, result))
     except (MlflowException, OSError) as error:  # the winner's files are written, MLflow is not worth losing the result
         print(f"MLflow: {error}")  # goes to the study's log file
-        return result.trials
+        return 1 + tracker.close("FAILED")
+    return tracker.close("FINISHED", note)
 
 
 def _log_winner(tracker: Tracker, result: StudyResult) -> str:

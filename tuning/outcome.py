@@ -38,7 +38,7 @@ class StudyResult:
     records: Records = field(repr=False)
     seconds: Mapping[str, float] = field(default_factory=dict)  # wall time by phase
     experiment_id: str = ""  # MLflow's
-    unsent: int = 0  # trials that MLflow does not know all of
+    unsent: int = 0  # runs that MLflow does not know all of
 
 
 def conclude(setup: TrialSetup, log: StudyLog, verdict: Verdict) -> StudyResult:

@@ -17,6 +17,8 @@ from tuning.addresses import check_tracking
 from tuning.errors import NoResources
 from tuning.spec import HParams, StudySpec, model_options
 
+STUDY_FILE = "study.json"  # a folder is a study's from when this lies in it: before, nothing was searched
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
@@ -83,7 +85,7 @@ def _check_folder(results: Path, name: str, resume: bool) -> None:
     existing = next(path for path in (results, *results.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise ValueError(f"results_dir {results}: cannot write to {existing}; choose another --results-dir")
-    if not resume and (results / name).exists():
+    if not resume and (results / name / STUDY_FILE).exists():
         raise ValueError(
             f"there is a study {name!r} in {results}; go on with --resume {name}, or choose another --name"
         )

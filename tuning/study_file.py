@@ -12,14 +12,16 @@ from pathlib import Path
 
 from optuna.distributions import distribution_to_json, json_to_distribution
 
+import datasets
 from datasets import Splits
 from search_spaces import SearchSpace
+from tuning.addresses import absolute_uri
 from tuning.checkpoint import write_json
 from tuning.errors import DamagedStudy
+from tuning.prepare import STUDY_FILE
 from tuning.spec import StudySpec, from_json
 from tuning.training import Format
 
-NAME = "study.json"
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy")
 
 
@@ -28,7 +30,7 @@ def write(
 ) -> None:
     """Writes the description of a study about to search; `speeds` are images/s of the formats that were timed."""
     description = {
-        "spec": dataclasses.asdict(spec),
+        "spec": dataclasses.asdict(_anchored(spec)),
         "space": {
             "distributions": {name: distribution_to_json(d) for name, d in space.distributions.items()},
             "baseline": dict(space.baseline),
@@ -46,7 +48,7 @@ def write(
         "versions": versions(),
         "git_commit": git_commit(),
     }
-    write_json(folder / NAME, description)
+    write_json(folder / STUDY_FILE, description)
 
 
 def read(folder: Path) -> tuple[StudySpec, SearchSpace]:
@@ -56,9 +58,9 @@ def read(folder: Path) -> tuple[StudySpec, SearchSpace]:
         ValueError: there is none.
         DamagedStudy: its description cannot be read.
     """
-    path = folder / NAME
+    path = folder / STUDY_FILE
     if not path.exists():
-        started = sorted(p.parent.name for p in folder.parent.glob(f"*/{NAME}"))
+        started = sorted(p.parent.name for p in folder.parent.glob(f"*/{STUDY_FILE}"))
         raise ValueError(f"no study to resume in {folder}; there are: {', '.join(started) or 'none'}")
     try:
         known = json.loads(path.read_text())
@@ -72,9 +74,23 @@ def read(folder: Path) -> tuple[StudySpec, SearchSpace]:
         raise DamagedStudy(f"{path} is damaged ({error}); restore it from a copy") from error
 
 
+def _anchored(spec: StudySpec) -> StudySpec:
+    """The spec with absolute paths, so that a study can be resumed from any folder."""
+    dataset = spec.dataset
+    if dataset not in datasets.names() and Path(dataset).is_dir():
+        dataset = str(Path(dataset).absolute())
+    return dataclasses.replace(
+        spec,
+        dataset=dataset,
+        data_dir=str(Path(spec.data_dir).absolute()),
+        results_dir=str(Path(spec.results_dir).absolute()),
+        tracking_uri=absolute_uri(spec.tracking_uri),
+    )
+
+
 def read_format(folder: Path) -> Format | None:
     """The format that a study chose when it started; None before that."""
-    path = folder / NAME
+    path = folder / STUDY_FILE
     return Format(**json.loads(path.read_text())["format"]) if path.exists() else None
 
 

@@ -57,8 +57,8 @@ def show_plan(console: Console, prepared: Prepared) -> None:
 
 def show_result(console: Console, prepared: Prepared, result: StudyResult) -> None:
     """The winner, how good it is, and where everything lies."""
-    title = f"{result.name}: trial {result.trial} of {result.trials} wins"
-    table = Table(title=title, title_justify="left")
+    console.print(f"{result.name}: trial {result.trial} of {result.trials} wins", style="bold", soft_wrap=True)
+    table = Table()
     table.add_column("accuracy")
     for column in ("winner", "published recipe"):
         table.add_column(column, justify="right")
@@ -80,7 +80,7 @@ def show_result(console: Console, prepared: Prepared, result: StudyResult) -> No
     ]
     if result.unsent:
         facts.append(
-            ("warning", f"MLflow does not know all of {result.unsent} trials; {result.folder / 'journal.jsonl'} does")
+            ("warning", f"MLflow does not know all of {result.unsent} runs; {result.folder / 'journal.jsonl'} does")
         )
     _facts(console, facts)
 

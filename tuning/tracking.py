@@ -90,15 +90,20 @@ class Tracker:
                 pending.status = STATUS[record.outcome], at
 
     def close(self, status: str, note: str = "") -> int:
-        """Ends the study's run; gives how many trials MLflow could not be told everything about."""
+        """Ends the study's run; gives how many runs MLflow could not be told everything about."""
+        from mlflow.exceptions import MlflowException
+
         self._closing = True
         self._wake.set()
         self._thread.join()
         self._raise()
-        if self.parent_id:
+        try:
             client = _client(self.uri)
             self._send(client, self.parent_id, [], {"mlflow.note.content": note})
             client.set_terminated(self.parent_id, status)
+        except (MlflowException, OSError) as error:
+            print(f"MLflow: {_one_line(error)}; giving up")  # goes to the study's log file
+            return len(self._pending) + 1
         return len(self._pending)
 
     def _raise(self) -> None:
