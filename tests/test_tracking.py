@@ -92,17 +92,13 @@ def test_a_server_that_dies_delays_nothing_and_what_it_missed_is_counted(
     assert study.tracker.close("FINISHED") == 2, "the trial's run and the study's"
 
 
-def test_a_store_that_is_none_ends_the_study_before_it_searches(tmp_path: Path) -> None:
-    (tmp_path / "mlflow.db").write_bytes(b"this is no database" * 100)
-    tracker = Tracker(spec(f"sqlite:///{tmp_path / 'mlflow.db'}"), "digits", {})
-    with pytest.raises(ConnectionError, match="MLflow at sqlite:.*failed"):
-        tracker.ready()
-
-
 def test_addresses(tmp_path: Path) -> None:
     check_tracking(f"sqlite:///{tmp_path / 'new.db'}")
     assert absolute_uri("sqlite:///mlflow.db") == f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     assert absolute_uri("http://host:5000") == "http://host:5000"
+    (tmp_path / "text.db").write_bytes(b"this is no database" * 100)
+    with pytest.raises(ValueError, match="names a file that is no SQLite database"):
+        check_tracking(f"sqlite:///{tmp_path / 'text.db'}")
     for bad in ("file:./mlruns", "./mlruns", "http://", "sqlite:///no/such/folder/x.db", f"sqlite:///{tmp_path}"):
         with pytest.raises(ValueError, match="tracking_uri"):
             check_tracking(bad)

@@ -23,6 +23,8 @@ def check_tracking(uri: str) -> None:
             raise ValueError(
                 f"tracking_uri {uri!r} names no file in an existing folder; create {path.parent} or change it"
             )
+        if path.exists() and path.stat().st_size and not _is_sqlite(path):
+            raise ValueError(f"tracking_uri {uri!r} names a file that is no SQLite database; choose another")
         return
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https", "postgresql", "mysql") or not parts.hostname:
@@ -46,3 +48,8 @@ def absolute_uri(uri: str) -> str:
 def database_path(uri: str) -> Path | None:
     """The absolute path of the file of a SQLite address."""
     return Path(uri.removeprefix(SQLITE)).absolute() if uri.startswith(SQLITE) else None
+
+
+def _is_sqlite(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(16) == b"SQLite format 3\0"
