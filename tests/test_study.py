@@ -218,12 +218,12 @@ def test_a_study_where_nothing_trains_says_so(ray_session: None, tmp_path: Path)
 
 def test_a_trial_that_fails_costs_only_itself(ray_session: None, tmp_path: Path) -> None:
     prepared = prepare(small(tmp_path, trials=3))
-    (prepared.folder / "trials").mkdir(parents=True)
-    (prepared.folder / "trials" / "trial_0001").write_text("a file where its checkpoints should go")
+    in_the_way = prepared.folder / "trials" / "trial_0001" / "best.safetensors"
+    (in_the_way / "folder").mkdir(parents=True)  # where the checkpoint should go
     result = run(prepared)
     assert (result.trials, result.failed) == (3, 1)
     assert result.records[1].outcome == "failed"
-    assert "trial_0001" in result.records[1].reason
+    assert "best.safetensors" in result.records[1].reason
     found = MlflowClient(prepared.spec.tracking_uri).search_runs([result.experiment_id], "tags.trial = '1'")
     assert [(run.info.status, run.data.tags["outcome"]) for run in found] == [("FAILED", "failed")]
 

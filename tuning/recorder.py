@@ -52,8 +52,9 @@ class Recorder(Callback):
             self._end(number, "completed", "")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        lines = trial.get_error().args[0].strip().splitlines() if trial.get_error() else []
-        self._end(trial_number(str(trial)), "failed", lines[-1] if lines else "unknown error")
+        traceback = Path(trial.error_file).read_text().strip()  # of the worker; its last line says what went wrong
+        print(traceback)  # goes to the study's log file
+        self._end(trial_number(str(trial)), "failed", traceback.splitlines()[-1])
 
     def _end(self, number: int, outcome: str, reason: str) -> None:
         if self.log.records[number].outcome in ENDED:

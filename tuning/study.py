@@ -79,10 +79,11 @@ class _Run:
 
     def run(self) -> StudyResult:
         self._enter("start-up")
+        path = self.folder / "journal.jsonl"
+        records = replay(read(path)[0])
+        journal = Journal(path)
         params = {**dataclasses.asdict(self.spec), **self.space.fixed}
         tracker = Tracker(self.spec, self.prepared.splits.name, params)
-        journal = Journal(self.folder / "journal.jsonl")
-        records = replay(read(self.folder / "journal.jsonl")[0])
         try:
             result = self._run(tracker, StudyLog(journal, records, [tracker, *self.observers]))
         except BaseException as error:
@@ -94,8 +95,6 @@ class _Run:
         return result
 
     def _run(self, tracker: Tracker, log: StudyLog) -> StudyResult:
-        from tuning.mlflow_model import publish  # imports MLflow and torch's exporter, while trials can run
-
         with session(self.spec.address) as cluster:
             self.interrupt.claim()
             count, trial = slots(self.spec, cluster)
@@ -113,6 +112,8 @@ class _Run:
             self._enter("export")
             result = conclude(setup, log, verdict)
             report.write(result, self.spec, self.prepared.splits)
+        from tuning.mlflow_model import publish  # seconds of imports, that a study which fails earlier need not pay
+
         unsent = publish(tracker, result)
         self._enter("")
         return dataclasses.replace(result, seconds=self.seconds, experiment_id=tracker.experiment_id, unsent=unsent)

@@ -91,12 +91,12 @@ class Tracker:
 
     def close(self, status: str, note: str = "") -> int:
         """Ends the study's run; gives how many runs MLflow could not be told everything about."""
-        from mlflow.exceptions import MlflowException
-
         self._closing = True
         self._wake.set()
         self._thread.join()
         self._raise()
+        from mlflow.exceptions import MlflowException  # two threads must not import MLflow at the same time
+
         try:
             client = _client(self.uri)
             self._send(client, self.parent_id, [], {"mlflow.note.content": note})
