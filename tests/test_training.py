@@ -105,6 +105,20 @@ def test_a_loss_that_is_not_finite_ends_the_training_in_its_epoch(splits: Splits
     assert 1 <= caught.value.epoch < 50
 
 
+class BlowsUpInEvaluation(nn.Linear):
+    """As a batch norm whose running statistics have overflowed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x.flatten(1))
+        return out if self.training else out * float("inf")
+
+
+def test_a_validation_loss_that_is_not_finite_ends_the_training_too(splits: Splits) -> None:
+    run = Training(BlowsUpInEvaluation(64, 10), HParams(lr=0.1), splits, epochs=3, seed=0)
+    with pytest.raises(Diverged, match="in epoch 1"):
+        list(run.run())
+
+
 def test_metrics_are_those_of_the_validation_set(splits: Splits) -> None:
     run = training(splits, RECIPES["sgd"], epochs=1)
     metrics = next(run.run())
