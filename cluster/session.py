@@ -50,11 +50,12 @@ def local_resources() -> Resources:
 def session(address: str) -> Iterator[Resources]:
     """Starts (`local`) or joins (`auto`, `HOST:PORT`, `ray://HOST:PORT`) a cluster; gives what it has.
 
-    A connection that the caller has already made is used and stays open.
+    A connection that the caller has already made is used and stays open. See `check_address` for what it may be.
 
     Raises:
-        ConnectionError: nothing answers at the address.
+        ConnectionError: there is no cluster to join.
     """
+    check_address(address)
     apply_settings()
     import ray
 
@@ -63,7 +64,6 @@ def session(address: str) -> Iterator[Resources]:
         own = local_resources()
         ray.init(address="local", num_cpus=int(own.cpus), num_gpus=int(own.gpus), include_dashboard=False)
     elif joined:
-        _probe(address)
         ray.init(address=address)
     try:
         total = ray.cluster_resources()
@@ -88,25 +88,19 @@ def call_on_worker(function: Callable[..., Result], *arguments: Any, address: st
 
 
 def check_address(address: str) -> None:
-    """A `ValueError` unless `address` has one of the forms that `session` takes."""
-    if address not in ("local", "auto"):
-        _host_and_port(address)
+    """Raises if `session` cannot use the address, or nobody answers there, which Ray itself would say after minutes.
 
-
-def _host_and_port(address: str) -> tuple[str, int]:
+    Raises:
+        ValueError: it has none of the known forms.
+        ConnectionError: it has, but nobody listens.
+    """
+    if address in ("local", "auto"):
+        return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise ValueError(f"address must be local, auto, HOST:PORT or ray://HOST:PORT, got {address!r}")
-    return host, int(port)
-
-
-def _probe(address: str) -> None:
-    """Ray itself would retry for minutes before it says that nobody is there."""
-    if address == "auto":
-        return
-    host, port = _host_and_port(address)
     try:
-        socket.create_connection((host, port), timeout=PROBE_SECONDS).close()
+        socket.create_connection((host, int(port)), timeout=PROBE_SECONDS).close()
     except OSError as error:
         raise ConnectionError(
             f"no Ray cluster answers at {address} ({error}); start one or use --address local"

@@ -114,6 +114,7 @@ def test_a_cluster_that_does_not_answer_is_named(tmp_path: Path) -> None:
     done = launch("--model", "resnet20", "--address", f"127.0.0.1:{port}", "--name", "x", cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (3, 1)
     assert f"no Ray cluster answers at 127.0.0.1:{port}" in done.stderr
+    assert files(tmp_path) == []
 
 
 def test_help_and_mistakes_import_nothing_heavy(tmp_path: Path) -> None:

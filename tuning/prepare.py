@@ -38,7 +38,7 @@ def prepare(spec: StudySpec, space: SearchSpace | None = None, *, resume: bool =
 
     Raises:
         ValueError: they do not fit, or the data is not what it should be.
-        ConnectionError: the data could not be downloaded, or MLflow does not answer.
+        ConnectionError: the data could not be downloaded, or Ray or MLflow does not answer.
         NoResources: this machine has not what one trial asks for.
     """
     check_address(spec.address)
