@@ -17,8 +17,7 @@ from cluster.session import call_on_worker
 from tuning import checkpoint
 from tuning.export import rebuild
 from tuning.record import Records
-from tuning.scheduler import BASELINE
-from tuning.spec import METRIC
+from tuning.spec import BASELINE, METRIC
 from tuning.training import Diverged, derive_seed, evaluate_images
 from tuning.trial import TrialSetup, build_arguments, trial_name
 

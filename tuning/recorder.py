@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Callback
 
 from tuning.record import ENDED, StudyLog
-from tuning.scheduler import BASELINE, RungScheduler
+from tuning.scheduler import RungScheduler
+from tuning.spec import BASELINE
 from tuning.training import EpochMetrics
 from tuning.trial import trial_name, trial_number
 

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from datasets import Splits
 from tuning.outcome import StudyResult
 from tuning.record import TrialRecord
-from tuning.scheduler import BASELINE
-from tuning.spec import METRIC, StudySpec
+from tuning.spec import BASELINE, METRIC, StudySpec
 from tuning.view import describe
 
 WINNER_COLOUR, BASELINE_COLOUR, OTHER_COLOUR = "#0b7a3b", "#c2410c", "#b8bcc4"

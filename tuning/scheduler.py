@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tuning.spec import METRIC, StudySpec
+from tuning.spec import BASELINE, METRIC, StudySpec
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
-
-BASELINE = 0  # the trial number of the published recipe
 
 
 @dataclass(frozen=True, kw_only=True)

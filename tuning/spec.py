@@ -13,6 +13,7 @@ import datasets
 import models
 from search_spaces import limits
 
+BASELINE = 0  # the trial number of the published recipe
 METRIC = "val_accuracy"  # of the best epoch; what a study maximises
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 FINALS = re.compile(r"([1-9]\d?)x([1-9]\d?)")

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tuning.addresses import absolute_uri, database_path
 from tuning.journal import Event
 from tuning.record import Records, TrialRecord
-from tuning.scheduler import BASELINE
-from tuning.spec import METRIC, StudySpec
+from tuning.spec import BASELINE, METRIC, StudySpec
 from tuning.study_file import git_commit
 from tuning.trial import trial_name
 
@@ -60,7 +59,8 @@ class Tracker:
         self._runs: dict[int, str] = {}
         self._described: set[int] = set()  # trials whose parameters have been sent
         self._lock, self._wake, self._opened = threading.Lock(), threading.Event(), threading.Event()
-        self._closing, self._error = False, None  # type: bool, BaseException | None
+        self._closing = False
+        self._error: BaseException | None = None  # what ended the thread early
         self._thread = threading.Thread(target=self._loop, name="mlflow", daemon=True)
         self._thread.start()
 

@@ -15,9 +15,8 @@ from rich.text import Text
 
 from tuning.journal import Event
 from tuning.record import ENDED, Records, TrialRecord
-from tuning.spec import METRIC, StudySpec
+from tuning.spec import BASELINE, METRIC, StudySpec
 
-BASELINE = 0
 REFRESH_PER_SECOND = 4
 
 
