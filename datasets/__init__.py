@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-SOURCES = {  # name -> the module here whose read(root, image_size) gives a Source
+SOURCES = {  # name -> the module here whose read(root, image_size, fit) gives a Source
     "digits": "digits",
     "fashion_mnist": "fashion_mnist",
 }
@@ -113,24 +113,28 @@ def load(
     root: str | Path,
     seed: int = 0,
     image_size: int | None = None,
-    smallest: int = 1,
+    fit: Callable[[int], int] = lambda size: size,
     val_fraction: float = 0.1,
+    train_images: int | None = None,
 ) -> Splits:
     """The data set `name`, or the folder of class folders of that path, split for a study.
 
-    `image_size` is the side in pixels (None: the set's own, but at least `smallest`). The validation set is a seeded,
+    `image_size` is the side in pixels (None: what `fit` makes of the set's own). The validation set is a seeded,
     stratified `val_fraction` of train unless the source has one of its own; the test set does not depend on the seed.
+    `train_images` keeps about as many of train, seeded and stratified, after the validation set was taken from it.
 
     Raises:
         ValueError: an unknown name, or files that are not what the set should hold.
         ConnectionError: the set is not there and could not be downloaded.
     """
     module = importlib.import_module(f"datasets.{check(name, root)}")
-    source: Source = module.read(_folder(name, root) or Path(root), image_size, smallest)
+    source: Source = module.read(_folder(name, root) or Path(root), image_size, fit)
     train, val = source.train, source.val
     if val is None:
         kept, held_out = stratified_split(train.labels, val_fraction, seed, source.classes)
         train, val = train.take(kept), train.take(held_out)
+    if train_images is not None and train_images < len(train):
+        train = train.take(stratified_split(train.labels, train_images / len(train), seed, source.classes)[1])
     pixels = train.images.transpose(1, 0, 2, 3).reshape(train.images.shape[1], -1)
     return Splits(
         name=name if name in SOURCES else Path(name).resolve().name,

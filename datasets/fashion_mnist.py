@@ -1,6 +1,7 @@
 """Fashion-MNIST: 70,000 photographs of clothing, 28x28 gray (https://arxiv.org/abs/1708.07747)."""
 
 import gzip
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from urllib.error import URLError
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets import Images, Source
-from datasets.resize import chosen_size, resize_gray
+from datasets.resize import resize_gray
 
 NATIVE_SIZE = 28
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -17,9 +18,9 @@ DEBIAN = "dataset-fashion-mnist"  # a package that puts the same four files into
 LAYOUTS = (".", "fashion-mnist", "fashion_mnist", "FashionMNIST/raw")  # the last is torchvision's
 
 
-def read(root: Path, image_size: int | None, smallest: int) -> Source:
+def read(root: Path, image_size: int | None, fit: Callable[[int], int]) -> Source:
     folder = _find(root) or _download(root)
-    size = chosen_size(image_size, NATIVE_SIZE, smallest)
+    size = image_size or fit(NATIVE_SIZE)
     return Source(train=_part(folder, "train", size), test=partial(_part, folder, "t10k", size), classes=CLASSES)
 
 

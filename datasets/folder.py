@@ -1,6 +1,6 @@
 """A folder with one folder of images a class, either directly or below train/, val/ and test/."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from datasets import Images, Source, stratified_split
-from datasets.resize import chosen_size, square
+from datasets.resize import square
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 MAX_PIXELS = 50_000_000  # a few kilobytes of PNG can claim far more: a decompression bomb
@@ -17,12 +17,12 @@ MAX_NATIVE_SIZE = 224
 TEST_FRACTION = 0.2  # of a folder without test/; the same for every seed
 
 
-def read(root: Path, image_size: int | None, smallest: int) -> Source:
+def read(root: Path, image_size: int | None, fit: Callable[[int], int]) -> Source:
     parts = {part: root / part for part in ("train", "val", "test") if (root / part).is_dir()}
     train_root = parts.get("train", root)
     classes = _classes(train_root)
     files, labels = _listing(train_root, classes)
-    size = chosen_size(image_size, _native_size(files), smallest)
+    size = image_size or fit(_native_size(files))
     if "test" in parts:
         test = partial(_part, parts["test"], classes, size)
     else:

@@ -5,11 +5,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 
-def chosen_size(image_size: int | None, native: int, smallest: int) -> int:
-    """The side that was asked for, else the set's own, raised to the smallest that the model can take."""
-    return image_size if image_size is not None else max(native, smallest)
-
-
 def square(image: Image.Image, size: int) -> Image.Image:
     """The central square of `image` at `size` pixels a side; all of the shorter side is kept."""
     side = min(image.size)

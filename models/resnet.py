@@ -1,22 +1,21 @@
-"""ResNets for ImageNet (He et al. 2015) as torchvision has them, with a stem for small images."""
+"""ResNets for ImageNet (He et al. 2015, https://arxiv.org/abs/1512.03385) as torchvision has them."""
 
 from torch import nn
-from torchvision.models import resnet as torchvision_resnet
+from torchvision.models import resnet
 
-SMALL_IMAGE = 64  # below, the stock stem would leave almost no pixels: 62.7 % against 80.4 % on CIFAR-100
-
-
-def resnet18(*, num_classes: int, image_size: int, in_channels: int) -> nn.Module:
-    return _adapt(torchvision_resnet.resnet18(num_classes=num_classes), image_size, in_channels)
+from models.stems import SMALL_IMAGE, small_convolution, without_norm
 
 
-def _adapt(model: torchvision_resnet.ResNet, image_size: int, in_channels: int) -> nn.Module:
-    """Small images get a 3x3 stem of stride 1 and no max-pool."""
-    if image_size < SMALL_IMAGE:
-        model.conv1 = nn.Conv2d(in_channels, 64, 3, 1, 1, bias=False)
-        model.maxpool = nn.Identity()
-    elif in_channels != 3:
-        model.conv1 = nn.Conv2d(in_channels, 64, 7, 2, 3, bias=False)
-    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
-    module: nn.Module = model
+def build(name: str, *, num_classes: int, image_size: int, stem: str = "auto", norm: str = "batch") -> nn.Module:
+    """`stem` is `stock`, `small` (3x3, stride 1, no pooling), `small_pool` or, by the image size, `auto`."""
+    network = getattr(resnet, name)(num_classes=num_classes)
+    if stem == "auto":
+        stem = "small" if image_size < SMALL_IMAGE else "stock"
+    if stem != "stock":
+        network.conv1 = small_convolution(network.conv1.out_channels)
+    if stem == "small":
+        network.maxpool = nn.Identity()
+    if norm == "none":
+        without_norm(network)
+    module: nn.Module = network
     return module

@@ -6,27 +6,37 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from search_spaces import limits
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-TABLES = {  # architecture -> module and name of its table
-    "efficientnet_b0": ("efficientnet", "EFFICIENTNET"),
-    "resnet18": ("resnet", "RESNET"),
-    "resnet20": ("resnet", "RESNET_CIFAR"),
-}
+TABLES = (  # the modules here that hold a dict SPACES: architecture -> SearchSpace
+    "alexnet", "vgg", "inception", "resnet", "densenet", "mobilenet", "efficientnet", "transformer",
+)  # fmt: skip
+ANY_MODEL = "timm:"  # before names of architectures that nobody wrote a table for
+
+
+class Condition(NamedTuple):
+    """A hyperparameter is searched only where the choice `name` takes `value`."""
+
+    name: str
+    value: Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """`distributions` is searched from `baseline` on, key for key; `fixed` completes every configuration."""
+    """`distributions` is searched from `baseline` on, key for key; `fixed` completes every configuration.
+
+    A hyperparameter with an entry in `conditions` is left out of the configurations that do not meet it.
+    """
 
     distributions: Mapping[str, BaseDistribution]
     baseline: Mapping[str, Any]
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if set(self.distributions) != set(self.baseline):
@@ -39,29 +49,47 @@ class SearchSpace:
         for name, distribution in self.distributions.items():
             if not distribution._contains(distribution.to_internal_repr(self.baseline[name])):
                 raise ValueError(f"the baseline's {name}={self.baseline[name]!r} lies outside of {distribution}")
+        for name, (choice, value) in self.conditions.items():
+            if name not in self.distributions:
+                raise ValueError(f"{name} has a condition but is not searched")
+            choices = getattr(self.distributions.get(choice), "choices", ())
+            if value not in choices or choice in self.conditions:
+                raise ValueError(f"{name} is searched where {choice}={value!r}, but {choice} cannot take that value")
+
+    def active(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """`config` without the hyperparameters whose condition it does not meet."""
+        unmet = {name for name, (choice, value) in self.conditions.items() if config[choice] != value}
+        return {name: value for name, value in config.items() if name not in unmet}
 
     @property
     def recipe(self) -> dict[str, Any]:
         """The whole baseline configuration, fixed values included."""
-        return {**self.fixed, **self.baseline}
+        return {**self.fixed, **self.active(self.baseline)}
+
+
+def names() -> list[str]:
+    """Every architecture with a search space of its own."""
+    return sorted(name for table in TABLES for name in _spaces(table))
 
 
 def for_model(name: str, *, task: Literal["single", "multi"] = "single") -> SearchSpace:
     """The search space of an architecture; a `ValueError` that lists the known ones if it has none."""
-    if name not in TABLES:
-        raise ValueError(f"no search space for {name!r}; there is one for: {', '.join(sorted(TABLES))}")
     if task != "single":
         raise ValueError(f"no search space for the task {task!r}; there are spaces for: single")
-    module, table = TABLES[name]
-    space: SearchSpace = getattr(importlib.import_module(f"search_spaces.{module}"), table)
-    return space
+    if name.startswith(ANY_MODEL):
+        return _spaces("generic")[ANY_MODEL]
+    for table in TABLES:
+        if name in _spaces(table):
+            return _spaces(table)[name]
+    raise ValueError(f"no search space for {name!r}; there is one for: {', '.join(names())}")
 
 
 def from_file(path: str | Path, base: SearchSpace) -> SearchSpace:
     """`base` with the changes of a YAML file: it narrows, widens, fixes or adds hyperparameters.
 
-    Each key is a hyperparameter, its value a single value (fixed), a list (choices) or a mapping of low, high and log.
-    A baseline value outside of its new range moves to the nearest one inside.
+    Each key is a hyperparameter, its value a single value (fixed), a list (choices) or a mapping of low, high and log;
+    `when: {CHOICE: VALUE}` in a mapping searches it only there. A baseline value outside of its new range moves to the
+    nearest one inside.
 
     Raises:
         ValueError: naming file, line and key.
@@ -69,3 +97,8 @@ def from_file(path: str | Path, base: SearchSpace) -> SearchSpace:
     from search_spaces.override import read_file
 
     return read_file(Path(path), base)
+
+
+def _spaces(table: str) -> Mapping[str, SearchSpace]:
+    spaces: Mapping[str, SearchSpace] = importlib.import_module(f"search_spaces.{table}").SPACES
+    return spaces

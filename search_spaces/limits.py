@@ -46,12 +46,13 @@ class Choice:
 
 LIMITS: Mapping[str, Number | Choice] = MappingProxyType(
     {
-        "optimizer": Choice(("sgd", "adamw", "rmsprop")),
+        "optimizer": Choice(("sgd", "adam", "adamw", "rmsprop")),
         "lr": Number(low=0, high=100, open=True),
         "momentum": Number(low=0, high=0.9999),
+        "eps": Number(low=0, high=10, open=True),
         "weight_decay": Number(low=0, high=10),
         "batch_size": Number(low=2, high=65536, kind=int),
-        "schedule": Choice(("cosine", "step", "plateau")),
+        "schedule": Choice(("cosine", "linear", "step", "plateau")),
         "warmup": Number(low=0, high=0.9),
         "step_start": Number(low=0, high=1),
         "step_every": Number(low=0, high=1, open=True),
@@ -60,13 +61,32 @@ LIMITS: Mapping[str, Number | Choice] = MappingProxyType(
         "label_smoothing": Number(low=0, high=0.9),
         "clip_norm": Number(low=0, high=1e6),
         "ema_decay": Number(low=0, high=0.99999),
-        "dropout": Number(low=0, high=0.95),
-        "drop_path": Number(low=0, high=0.95),
+        "aux_weight": Number(low=0, high=1),
         "augmentation": Choice(("none", "crop", "crop_flip")),
+        "policy": Choice(("none", "rand_augment", "trivial_augment")),
+        "policy_ops": Number(low=1, high=14, kind=int),
+        "policy_magnitude": Number(low=0, high=30),
         "erasing": Number(low=0, high=1),
+        "cutout": Number(low=0, high=1),
         "mixup": Number(low=0, high=10),
+        "cutmix": Number(low=0, high=10),
+        "init": Choice(("he", "glorot", "normal")),
+        "dropout": Number(low=0, high=0.95),
+        "dropout2d": Number(low=0, high=0.95),
+        "drop_path": Number(low=0, high=0.95),
+        "norm": Choice(("batch", "none")),
+        "stem": Choice(("auto", "stock", "small", "small_pool")),
+        "head_width": Number(low=0, high=65536, kind=int),
+        "se_ratio": Number(low=1, high=1024, kind=int),
+        "growth_rate": Number(low=1, high=1024, kind=int),
+        "width": Number(low=0, high=16, open=True),
+        "groups": Number(low=1, high=2, kind=int),
     }
 )
+MODEL_OPTIONS = (  # those that concern how an architecture is built, each known to some architectures only
+    "init", "dropout", "dropout2d", "drop_path", "norm", "stem", "head_width", "se_ratio", "growth_rate", "width",
+    "groups",
+)  # fmt: skip
 
 
 def check(name: str, value: Any) -> Any:

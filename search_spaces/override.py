@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,18 @@ from typing import Any
 import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search_spaces import SearchSpace, limits
+from search_spaces import Condition, SearchSpace, limits
 
 MAX_BYTES = 1_000_000
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, and reads 1e-4 as the number that it is to everybody but YAML 1.1."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def parse(name: str, text: str) -> Any:
@@ -29,29 +39,32 @@ def parse(name: str, text: str) -> Any:
 def override(space: SearchSpace, name: str, value: Any) -> SearchSpace:
     """`space` with one hyperparameter fixed (one value), chosen from a list, or searched in a range (a mapping)."""
     distributions, baseline, fixed = dict(space.distributions), dict(space.baseline), dict(space.fixed)
+    conditions = dict(space.conditions)
     start = baseline.pop(name, fixed.pop(name, None))
     distributions.pop(name, None)
     if isinstance(value, Mapping):
         distributions[name] = _range(name, value)
+        if "when" in value:
+            conditions[name] = _condition(name, value["when"])
     elif isinstance(value, list):
         distributions[name] = _choices(name, value)
     else:
         fixed[name] = limits.check(name, value)
-        return SearchSpace(distributions=distributions, baseline=baseline, fixed=fixed)
-    baseline[name] = _nearest(distributions[name], start)
-    return SearchSpace(distributions=distributions, baseline=baseline, fixed=fixed)
+        conditions.pop(name, None)
+    if name in distributions:
+        baseline[name] = _nearest(distributions[name], start)
+    for child, (choice, wanted) in list(conditions.items()):
+        if choice == name and wanted not in getattr(distributions.get(name), "choices", ()):
+            del conditions[child]  # it is always searched now, or never
+            if fixed.get(name) != wanted:
+                del distributions[child], baseline[child]
+    return SearchSpace(distributions=distributions, baseline=baseline, fixed=fixed, conditions=conditions)
 
 
 def read_file(path: Path, base: SearchSpace) -> SearchSpace:
     """See `search_spaces.from_file`."""
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read the space file {path}: {error}") from error
-    if len(text) > MAX_BYTES:
-        raise ValueError(f"the space file {path} has {len(text):,} characters; a space needs a few dozen lines")
     space = base
-    for key, value, line in _entries(path, text):
+    for key, value, line in entries(path, read_text(path)):
         try:
             space = override(space, key, value)
         except ValueError as error:
@@ -59,13 +72,24 @@ def read_file(path: Path, base: SearchSpace) -> SearchSpace:
     return space
 
 
-def _entries(path: Path, text: str) -> list[tuple[str, Any, int]]:
+def read_text(path: Path) -> str:
+    """The content of a space file; a `ValueError` if it cannot be read or cannot be one."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read the space file {path}: {error}") from error
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"the space file {path} has {len(text):,} characters; a space needs a few dozen lines")
+    return text
+
+
+def entries(path: Path, text: str) -> list[tuple[str, Any, int]]:
     """The top-level keys of a YAML mapping, each with its value and line; anchors and tags are refused."""
     try:
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
             raise ValueError(f"{path} uses YAML aliases; write the values out")
-        root = yaml.compose(text, yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        root = yaml.compose(text, _Loader)
+        values = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(root, yaml.MappingNode) or not all(isinstance(key, str) for key in values):
@@ -91,8 +115,9 @@ def _range(name: str, value: Mapping[str, Any]) -> BaseDistribution:
     limit = limits.LIMITS.get(name)
     if isinstance(limit, limits.Choice):
         raise ValueError(f"{name} has no range; choose among {', '.join(limit.values)}")
-    if not {"low", "high"} <= set(value) <= {"low", "high", "log"}:
-        raise ValueError(f"{name} needs low and high, and may have log; got {', '.join(map(str, value)) or 'nothing'}")
+    if not {"low", "high"} <= set(value) <= {"low", "high", "log", "when"}:
+        given = ", ".join(map(str, value)) or "nothing"
+        raise ValueError(f"{name} needs low and high, and may have log and when; got {given}")
     low, high, log = limits.check(name, value["low"]), limits.check(name, value["high"]), value.get("log", False)
     if not isinstance(log, bool):
         raise ValueError(f"{name}: log must be true or false, got {log!r}")
@@ -101,6 +126,13 @@ def _range(name: str, value: Mapping[str, Any]) -> BaseDistribution:
     if log and low <= 0:
         raise ValueError(f"{name}: a log range needs low above 0, got {low}")
     return IntDistribution(low, high, log=log) if isinstance(low, int) else FloatDistribution(low, high, log=log)
+
+
+def _condition(name: str, when: Any) -> Condition:
+    if not isinstance(when, Mapping) or len(when) != 1:
+        raise ValueError(f"{name}: when must name one choice and its value, such as {{optimizer: sgd}}, got {when!r}")
+    ((choice, value),) = when.items()
+    return Condition(choice, limits.check(choice, value))
 
 
 def _choices(name: str, values: list[Any]) -> BaseDistribution:

@@ -75,9 +75,22 @@ def test_images_are_read_only() -> None:
         splits.train.images[0] = 0
 
 
-def test_sizes_follow_the_request_or_the_smallest() -> None:
-    assert datasets.load("digits", root="unused", smallest=32).image_size == 32
-    assert datasets.load("digits", root="unused", image_size=12, smallest=32).image_size == 12
+def test_sizes_follow_the_request_or_what_the_architecture_can_take() -> None:
+    assert datasets.load("digits", root="unused").image_size == 8
+    assert datasets.load("digits", root="unused", fit=lambda size: 4 * size).image_size == 32
+    assert datasets.load("digits", root="unused", image_size=12, fit=lambda size: 4 * size).image_size == 12
+
+
+def test_fewer_training_images_are_a_seeded_part_of_all_classes() -> None:
+    whole = datasets.load("digits", root="unused")
+    some, again, other = (datasets.load("digits", root="unused", seed=s, train_images=200) for s in (0, 0, 1))
+    assert abs(len(some.train) - 200) <= 5
+    assert set(some.train.labels) == set(range(10))
+    assert np.array_equal(some.val.images, whole.val.images)
+    known = {image.tobytes() for image in whole.train.images}
+    assert all(image.tobytes() in known for image in some.train.images)
+    assert some.fingerprint == again.fingerprint != other.fingerprint
+    assert datasets.load("digits", root="unused", train_images=10**6).fingerprint == whole.fingerprint
 
 
 @pytest.mark.parametrize("layout", [".", "fashion-mnist", "FashionMNIST/raw"])

@@ -135,11 +135,40 @@ def test_a_replayed_study_goes_on_with_its_numbers_and_other_random_choices() ->
     assert second.numbers["new"] == 11
 
 
-@pytest.mark.parametrize("name", search_spaces.TABLES)
-def test_every_table_can_be_searched(name: str) -> None:
+@pytest.mark.parametrize("name", ["resnet20", "alexnet", "inception_v3", "efficientnet_b0", "vit_b_16", "timm:any"])
+def test_a_table_is_searched_conditions_included(name: str) -> None:
     space = search_spaces.for_model(name)
-    search = RungSearcher(space.distributions, metric="acc", mode="max", baseline=space.baseline, rungs=(1, 3), seed=0)
-    for number in range(25):
+    search = RungSearcher(
+        space.distributions,
+        metric="acc",
+        mode="max",
+        baseline=space.active(space.baseline),
+        rungs=(1, 3),
+        seed=0,
+        conditions=space.conditions,
+    )
+    policies = set()
+    for number in range(40):
         config = search.suggest(str(number))
-        assert set(config) == set(space.distributions)
-        search.on_trial_complete(str(number), {"epoch": 3, "acc": number / 25})
+        assert config == space.active({**space.baseline, **config})
+        assert set(config) == set(space.active({**space.baseline, **config}))
+        policies.add(config["policy"])
+        search.on_trial_complete(str(number), {"epoch": 3, "acc": number / 40})
+    assert policies == {"none", "trivial_augment", "rand_augment"}
+
+
+def test_a_model_learns_what_stands_under_a_condition() -> None:
+    """The best trials have kind b and its own x near 0.8, which only trials of that kind have."""
+    distributions = {"kind": CategoricalDistribution(("a", "b")), "x": FloatDistribution(0, 1)}
+    conditions = {"x": ("kind", "b")}
+    search = RungSearcher(
+        distributions, metric="acc", mode="max", baseline=None, rungs=(1,), seed=0, conditions=conditions
+    )
+    late = []
+    for number in range(80):
+        config = search.suggest(str(number))
+        assert ("x" in config) == (config["kind"] == "b")
+        score = 1 - abs(config["x"] - 0.8) if config["kind"] == "b" else 0.3
+        search.on_trial_complete(str(number), {"epoch": 1, "acc": score})
+        late += [score] if number >= 40 else []
+    assert sum(late) / len(late) > 0.65, "random search has 0.5"

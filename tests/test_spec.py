@@ -83,8 +83,8 @@ def test_default_rungs_leave_a_trial_time_to_show_itself(epochs: int, expected: 
 def test_hyperparameters_are_checked_and_typed() -> None:
     assert HParams(lr=1, batch_size=32.0).batch_size == 32  # type: ignore[arg-type]
     assert isinstance(HParams(lr=1).lr, float)
-    with pytest.raises(ValueError, match="schedule must be one of cosine, step, plateau"):
-        HParams(lr=0.1, schedule="linear")
+    with pytest.raises(ValueError, match="schedule must be one of cosine, linear, step, plateau"):
+        HParams(lr=0.1, schedule="square")
     with pytest.raises(ValueError, match="dropout must be a number from 0 to 0.95"):
         HParams(lr=0.1, dropout=1.0)
 
@@ -92,3 +92,4 @@ def test_hyperparameters_are_checked_and_typed() -> None:
 def test_only_set_model_options_reach_the_model() -> None:
     assert HParams(lr=0.1).model_options == {}
     assert HParams(lr=0.1, dropout=0.0).model_options == {"dropout": 0.0}
+    assert HParams(lr=0.1, aux_weight=0.3, se_ratio=8).model_options == {"se_ratio": 8, "aux": True}

@@ -159,11 +159,11 @@ def _train_final(setup: TrialSetup, config: dict[str, Any], seed: int, path: Pat
 
 def _test(setup: TrialSetup, finalists: Sequence[Finalist], trial: Resources) -> list[Finalist]:
     paths = [path for finalist in finalists for path in finalist.checkpoints]
-    measured = iter(call_on_worker(_measure, setup, paths, address=setup.spec.address, trial=trial))
+    measured = iter(call_on_worker(measure, setup, paths, address=setup.spec.address, trial=trial))
     return [dataclasses.replace(f, test_accuracies=tuple(next(measured) for _ in f.checkpoints)) for f in finalists]
 
 
-def _measure(setup: TrialSetup, paths: Sequence[Path]) -> list[float]:
+def measure(setup: TrialSetup, paths: Sequence[Path]) -> list[float]:
     """Test accuracy of each checkpoint; its validation accuracy must come out as it was logged."""
     accuracies = []
     for path in paths:

@@ -11,7 +11,13 @@ from typing import Any
 
 Event = dict[str, Any]
 
-DURABLE = {"study", "start", "end", "result"}  # losing one of these would lose work; a lost report is only repeated
+DURABLE = {
+    "study",
+    "start",
+    "end",
+    "test",
+    "result",
+}  # losing one of these would lose work; a lost report is only repeated
 
 
 class DamagedJournal(Exception):

@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 
+from search_spaces import SearchSpace
+from search_spaces.one_factor import OneFactor
 from tuning import options, summary
 from tuning.errors import Interrupted, StudyError
 from tuning.interrupt import Interrupt
-from tuning.prepare import STUDY_FILE, Prepared, prepare
+from tuning.levels import OneFactorResult
+from tuning.prepare import STUDY_FILE, Prepared, prepare, prepare_one_factor
+from tuning.spec import StudySpec
 from tuning.view import View
 
 if TYPE_CHECKING:
@@ -41,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for prepared in studies:
             summary.show_plan(Console(), prepared)
         return 0
-    results: list[StudyResult] = []
+    results: list[StudyResult | OneFactorResult] = []
     for prepared in studies:
         try:
             results.append(_run(prepared))
@@ -52,20 +56,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         except StudyError as error:
             return _refuse(error, error.exit_code)
     if len(results) > 1:
-        summary.show_leaderboard(Console(), results)
+        summary.show_leaderboard(Console(), [result for result in results if not isinstance(result, OneFactorResult)])
     return 4 if any(result.failed > MANY_FAILED * result.trials for result in results) else 0
 
 
 def _prepare_all(args: argparse.Namespace) -> list[Prepared]:
     if not args.resume:
-        return [prepare(spec, space) for spec, space in options.requests(args)]
+        return [_prepare(spec, space) for spec, space in options.requests(args)]
     from tuning import study_file  # imports torch
 
-    spec, space = study_file.read(Path(args.results_dir or "results").absolute() / args.resume)
-    return [prepare(spec, space, resume=True)]
+    return [_prepare(*study_file.read(Path(args.results_dir or "results").absolute() / args.resume), resume=True)]
 
 
-def _run(prepared: Prepared) -> StudyResult:
+def _prepare(spec: StudySpec, space: SearchSpace | OneFactor, *, resume: bool = False) -> Prepared:
+    if isinstance(space, OneFactor):
+        return prepare_one_factor(spec, space, resume=resume)
+    return prepare(spec, space, resume=resume)
+
+
+def _run(prepared: Prepared) -> StudyResult | OneFactorResult:
     """Runs one study behind its view; all that others print goes to the study's log file."""
     prepared.folder.mkdir(parents=True, exist_ok=True)
     interrupt = Interrupt()
@@ -74,13 +83,25 @@ def _run(prepared: Prepared) -> StudyResult:
         view = View(console, prepared.spec)
         try:
             with view.show():
-                from tuning.study import run  # seconds of imports, with the view already there
-
-                result = run(prepared, observers=[view], phase=view.enter, interrupt=interrupt)
+                result = _search(prepared, view, interrupt)
         except KeyboardInterrupt:
             raise Interrupted(interrupt.signum or signal.SIGINT) from None
-        summary.show_result(console, prepared, result)
+        if isinstance(result, OneFactorResult):
+            summary.show_levels(console, prepared, result)
+        else:
+            summary.show_result(console, prepared, result)
     return result
+
+
+def _search(prepared: Prepared, view: View, interrupt: Interrupt) -> StudyResult | OneFactorResult:
+    """Imports for seconds, with the view already there."""
+    if prepared.one_factor:
+        from tuning.one_factor import run as run_one_factor
+
+        return run_one_factor(prepared, observers=[view], phase=view.enter, interrupt=interrupt)
+    from tuning.study import run
+
+    return run(prepared, observers=[view], phase=view.enter, interrupt=interrupt)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import datasets
 import models
 import search_spaces
 from search_spaces import SearchSpace, limits
+from search_spaces.one_factor import OneFactor
 from tuning.spec import StudySpec
 
 FIELDS = {field.name: field for field in dataclasses.fields(StudySpec)}
@@ -36,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     p = Parser(
         prog="python -m tuning.launch",
         description="Searches an image classifier's hyperparameters; ends with a checkpoint and an honest score.",
-        epilog=f"models: {', '.join(models.names())}. data sets: {sets}. "
+        epilog=f"models: {', '.join(models.names())}, timm:NAME. data sets: {sets}. "
         f"--set also reaches: {', '.join(sorted(_knobs()))}.",
         allow_abbrev=False,
     )
@@ -54,7 +55,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--time-budget", type=_seconds, metavar="TIME", help="end the search after this long, such as 90, 30m or 2h"
     )
-    p.add_argument("--space", metavar="FILE", help="a YAML file that narrows, widens, fixes or adds hyperparameters")
+    p.add_argument("--space", metavar="FILE", help="a YAML file that narrows, widens, fixes or adds "
+                   "hyperparameters, or a one-factor study such as those in search_spaces/one_factor")  # fmt: skip
     p.add_argument("--set", action="append", metavar="KEY=VALUE", default=[],
                    help="lr=0.01 fixes, lr=0.01:0.3:log searches, batch_size=32,64 chooses; "
                         "also any field of a study, such as image_size=64")  # fmt: skip
@@ -84,18 +86,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         if given:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
             p.error(f"--resume takes the study as it was started; leave out {flags}")
-    elif not args.model:
+    elif not args.model and not args.space:
         p.error(f"--model is required; models: {', '.join(models.names())}")
     return args
 
 
-def requests(args: argparse.Namespace) -> list[tuple[StudySpec, SearchSpace]]:
-    """One study, with its search space, for each --model.
+def requests(args: argparse.Namespace) -> list[tuple[StudySpec, SearchSpace | OneFactor]]:
+    """One study, with its search space, for each --model; or the one-factor study of --space.
 
     Raises:
         ValueError: naming the flag or field and what it may be.
     """
-    if len(set(args.model)) != len(args.model):
+    if args.model and len(set(args.model)) != len(args.model):
         raise ValueError(f"--model names an architecture twice: {', '.join(args.model)}")
     settings = [_split(setting) for setting in args.set]
     if unknown := [key for key, _ in settings if key not in limits.LIMITS and key not in _knobs()]:
@@ -103,12 +105,55 @@ def requests(args: argparse.Namespace) -> list[tuple[StudySpec, SearchSpace]]:
         raise ValueError(f"--set {unknown[0]}: there is no such field or hyperparameter; {known}")
     given = {name: getattr(args, name) for name in FIELDS if getattr(args, name, None) is not None}
     given |= {key: _convert(key, text) for key, text in settings if key in _knobs()}
-    studies = []
+    hyperparameters = [(key, text) for key, text in settings if key in limits.LIMITS]
+    if one_factor := _one_factor(args, hyperparameters):
+        model = _model_of(one_factor, args)
+        return [(StudySpec(**{**given, "model": model, "name": _name(args, model), "scheduler": "none"}), one_factor)]
+    if not args.model:
+        raise ValueError(f"--model is required; models: {', '.join(models.names())}")
+    if "seeds" in given:
+        raise ValueError("--set seeds is for one-factor studies; --finals KxS trains the best again over S seeds")
+    studies: list[tuple[StudySpec, SearchSpace | OneFactor]] = []
     for model in args.model:
         models.architecture(model)  # before the name is made from it
         spec = StudySpec(**{**given, "model": model, "name": _name(args, model)})
-        studies.append((spec, _space(args, model, [(key, text) for key, text in settings if key in limits.LIMITS])))
+        studies.append((spec, _space(args, model, hyperparameters)))
     return studies
+
+
+def _one_factor(args: argparse.Namespace, hyperparameters: list[tuple[str, str]]) -> OneFactor | None:
+    """The one-factor study of --space, if it is one, with the values of --set for all of its levels."""
+    if not args.space:
+        return None
+    from search_spaces import one_factor
+    from search_spaces.override import parse as parse_value
+
+    if not one_factor.is_one_factor(args.space):
+        return None
+    for flag in ("trials", "finals"):
+        if getattr(args, flag) is not None:
+            raise ValueError(
+                f"--{flag} does not go with {args.space}, which trains each level once a seed; --set seeds=N"
+            )
+    study = one_factor.read(args.space)
+    values = {key: parse_value(key, text) for key, text in hyperparameters}
+    for key, value in values.items():
+        if isinstance(value, list | dict):
+            raise ValueError(f"--set {key}: {args.space} compares levels, it searches no range; give one value")
+        if varying := [name for name, level in study.levels.items() if key in level]:
+            raise ValueError(f"--set {key}: {args.space} varies it itself, in {', '.join(varying)}")
+    return dataclasses.replace(study, common={**study.common, **one_factor.checked(values)})
+
+
+def _model_of(study: OneFactor, args: argparse.Namespace) -> str:
+    """The architecture whose recipe all levels share: that of --model, else that of the file."""
+    model = args.model[0] if args.model else study.model
+    if model is None:
+        raise ValueError(f"--model is required, because {args.space} names none; models: {', '.join(models.names())}")
+    if args.model and len(args.model) > 1:
+        raise ValueError(f"{args.space} takes one --model, got {', '.join(args.model)}")
+    models.architecture(model)
+    return str(model)
 
 
 def _space(args: argparse.Namespace, model: str, overrides: list[tuple[str, str]]) -> SearchSpace:
@@ -126,7 +171,7 @@ def _space(args: argparse.Namespace, model: str, overrides: list[tuple[str, str]
 
 def _name(args: argparse.Namespace, model: str) -> str:
     if args.name:
-        return args.name if len(args.model) == 1 else f"{args.name}-{model}"
+        return args.name if not args.model or len(args.model) == 1 else f"{args.name}-{model}"
     dataset = re.sub(r"[^A-Za-z0-9_.-]", "-", Path(args.dataset or str(FIELDS["dataset"].default)).resolve().name)
     return f"{model}-{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import datasets
 import models
@@ -13,6 +16,7 @@ from cluster.resources import Resources, concurrency, per_trial
 from cluster.session import check_address, local_resources
 from datasets import Splits
 from search_spaces import SearchSpace
+from search_spaces.one_factor import STUDY_KEYS, OneFactor
 from tuning.addresses import check_tracking
 from tuning.errors import NoResources
 from tuning.spec import HParams, StudySpec, model_options
@@ -22,19 +26,23 @@ STUDY_FILE = "study.json"  # a folder is a study's from when this lies in it: be
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A study that passed every check that needs no cluster."""
+    """A study that passed every check that needs no cluster; a one-factor study has its levels prepared too."""
 
     spec: StudySpec
     space: SearchSpace
     splits: Splits
+    one_factor: OneFactor | None = None
+    levels: Mapping[str, Prepared] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
         return Path(self.spec.results_dir).absolute() / self.spec.name
 
 
-def prepare(spec: StudySpec, space: SearchSpace | None = None, *, resume: bool = False) -> Prepared:
-    """Loads the data and checks that all parts of the request fit together and can be had.
+def prepare(
+    spec: StudySpec, space: SearchSpace | None = None, *, resume: bool = False, splits: Splits | None = None
+) -> Prepared:
+    """Loads the data, unless `splits` are given, and checks that all parts of the request fit together and can be had.
 
     Raises:
         ValueError: they do not fit, or the data is not what it should be.
@@ -47,17 +55,9 @@ def prepare(spec: StudySpec, space: SearchSpace | None = None, *, resume: bool =
     if spec.address == "local":
         slots(spec, local_resources())
     space = space or search_spaces.for_model(spec.model)
-    models.check(
-        spec.model, image_size=spec.image_size or 2048, options=model_options({**space.distributions, **space.recipe})
-    )
-    splits = datasets.load(
-        spec.dataset,
-        root=spec.data_dir,
-        seed=spec.seed,
-        image_size=spec.image_size,
-        smallest=models.architecture(spec.model).min_size,
-        val_fraction=spec.val_fraction,
-    )
+    splits = splits or load(spec)
+    options = model_options({**space.distributions, **space.recipe})
+    models.check(spec.model, image_size=splits.image_size, in_channels=splits.channels, options=options)
     HParams(**space.recipe)
     largest = _largest("batch_size", space)
     if largest > len(splits.train):
@@ -66,6 +66,58 @@ def prepare(spec: StudySpec, space: SearchSpace | None = None, *, resume: bool =
             f"lower it, such as --set batch_size={max(len(splits.train) // 8, 2)}"
         )
     return Prepared(spec=spec, space=space, splits=splits)
+
+
+def prepare_one_factor(spec: StudySpec, one_factor: OneFactor, *, resume: bool = False) -> Prepared:
+    """`prepare` for each level, on one copy of the data where levels share it.
+
+    Raises:
+        ValueError: as `prepare`, naming the level.
+    """
+    loaded: dict[tuple[object, ...], Splits] = {}
+    levels: dict[str, Prepared] = {}
+    for name in one_factor.levels:
+        try:
+            level_spec, space = _level(spec, one_factor.settings(name))
+            entry = models.architecture(level_spec.model)
+            key = (level_spec.dataset, level_spec.image_size, entry.min_size, entry.multiple)
+            levels[name] = prepare(level_spec, space, resume=resume or bool(levels), splits=loaded.get(key))
+        except ValueError as error:
+            raise ValueError(f"level {name!r}: {error}") from error
+        loaded[key] = levels[name].splits
+    seeds = spec.seeds or one_factor.seeds
+    spec = dataclasses.replace(spec, seeds=seeds, trials=len(levels) * seeds)
+    first = next(iter(levels.values()))
+    return Prepared(spec=spec, space=first.space, splits=first.splits, one_factor=one_factor, levels=levels)
+
+
+def load(spec: StudySpec) -> Splits:
+    """The data of a study at a size that its architecture can take."""
+    if spec.image_size is not None:
+        models.check(spec.model, image_size=spec.image_size)  # before all images are brought to it
+    return datasets.load(
+        spec.dataset,
+        root=spec.data_dir,
+        seed=spec.seed,
+        image_size=spec.image_size,
+        fit=models.architecture(spec.model).fitting_size,
+        val_fraction=spec.val_fraction,
+        train_images=spec.train_images,
+    )
+
+
+def _level(spec: StudySpec, settings: Mapping[str, Any]) -> tuple[StudySpec, SearchSpace]:
+    """The study of one level: the recipe of the study's own model, less the options that the level's model lacks."""
+    changed = {key: value for key, value in settings.items() if key in STUDY_KEYS}
+    values = {key: value for key, value in settings.items() if key not in STUDY_KEYS}
+    level_spec = dataclasses.replace(spec, **changed)
+    recipe = search_spaces.for_model(spec.model).recipe
+    known = models.architecture(level_spec.model).options
+    lacking = {name for name in model_options(recipe) if name not in known}
+    if "aux" in lacking:
+        lacking.add("aux_weight")
+    kept = {name: value for name, value in recipe.items() if name not in lacking}
+    return level_spec, SearchSpace(distributions={}, baseline={}, fixed={**kept, **values})
 
 
 def slots(spec: StudySpec, cluster: Resources) -> tuple[int, Resources]:

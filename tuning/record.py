@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuning.journal import Event, Journal
-from tuning.spec import METRIC
+from tuning.spec import BASELINE, METRIC
 
 ENDED = ("completed", "stopped", "diverged", "failed")  # an interrupted trial can go on
 
@@ -23,6 +23,18 @@ class TrialRecord:
     reason: str = ""
     ended: float | None = None
     epochs: list[dict[str, Any]] = field(default_factory=list)
+    test_accuracy: float | None = None
+
+    @property
+    def complete(self) -> bool:
+        return self.outcome == "completed"
+
+    @property
+    def label(self) -> str:
+        """What sets the trial apart from others by more than its number."""
+        if "level" in self.config:
+            return f"{self.config['level']}, seed {self.config['replicate']}"
+        return "published recipe" if self.number == BASELINE else ""
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -50,6 +62,8 @@ def apply(records: Records, event: Event) -> None:
     elif kind == "end":
         record = records[event["trial"]]
         record.outcome, record.reason, record.ended = event["outcome"], event["reason"], event["time"]
+    elif kind == "test":
+        records[event["trial"]].test_accuracy = event["accuracy"]
 
 
 def replay(events: Iterable[Event]) -> Records:

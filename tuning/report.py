@@ -14,6 +14,7 @@ from tuning.record import TrialRecord
 from tuning.spec import BASELINE, METRIC, StudySpec
 from tuning.view import describe
 
+REPORT = "report.html"
 WINNER_COLOUR, BASELINE_COLOUR, OTHER_COLOUR = "#0b7a3b", "#c2410c", "#b8bcc4"
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1c2128 }
@@ -37,13 +38,17 @@ def write(result: StudyResult, spec: StudySpec, splits: Splits) -> None:
         _plot(result, [(METRIC, "validation accuracy"), ("val_loss", "validation loss")]),
         _plot(result, [("train_accuracy", "training accuracy, augmented"), ("train_loss", "training loss, augmented")]),
         "<h2>The winner</h2>",
-        _table(["hyperparameter", "value"], [[key, _number(value)] for key, value in result.config.items()]),
+        table(["hyperparameter", "value"], [[key, _number(value)] for key, value in result.config.items()]),
         "<h2>All trials, the best first</h2>",
         _trials(result),
     ]
-    head = f"<meta charset='utf-8'><title>{escape(result.name)}</title><style>{STYLE}</style>"
-    page = f"<!doctype html><html lang='en'>{head}"
-    (result.folder / "report.html").write_text(page + "\n".join(body) + "</html>\n")
+    (result.folder / REPORT).write_text(page(result.name, body))
+
+
+def page(title: str, body: Sequence[str]) -> str:
+    """A whole HTML page of finished parts."""
+    head = f"<meta charset='utf-8'><title>{escape(title)}</title><style>{STYLE}</style>"
+    return f"<!doctype html><html lang='en'>{head}" + "\n".join(body) + "</html>\n"
 
 
 def _scores(result: StudyResult) -> str:
@@ -51,7 +56,7 @@ def _scores(result: StudyResult) -> str:
         ["validation", _percent(result.val_accuracy), _percent(result.baseline_val_accuracy)],
         ["test", _percent(result.test_accuracy), _percent(result.baseline_test_accuracy)],
     ]
-    return _table(["accuracy", f"winner (trial {result.trial})", "published recipe (trial 0)"], rows)
+    return table(["accuracy", f"winner (trial {result.trial})", "published recipe (trial 0)"], rows)
 
 
 def _plot(result: StudyResult, panels: Sequence[tuple[str, str]]) -> str:
@@ -71,10 +76,15 @@ def _plot(result: StudyResult, panels: Sequence[tuple[str, str]]) -> str:
             axes.set_yscale("log")
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].legend(frameon=False, fontsize=8)
+    return svg(figure)
+
+
+def svg(figure: Figure) -> str:
+    """The figure as an element of a page."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})
-    svg = stream.getvalue()
-    return svg[svg.index("<svg") :]
+    text = stream.getvalue()
+    return text[text.index("<svg") :]
 
 
 def _prominence(record: TrialRecord, result: StudyResult) -> int:
@@ -95,14 +105,17 @@ def _trials(result: StudyResult) -> str:
         score = f"{record.score:.4f}" if record.epochs else "-"
         rows.append([str(record.number), score, str(len(record.epochs)), record.outcome, describe(record.config)])
         classes.append("winner" if record.number == result.trial else "baseline" if record.number == BASELINE else "")
-    return _table(["trial", "best validation accuracy", "epochs", "outcome", "configuration"], rows, classes)
+    return table(["trial", "best validation accuracy", "epochs", "outcome", "configuration"], rows, classes)
 
 
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[str] | None = None) -> str:
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[str] | None = None) -> str:
+    """An HTML table of text cells; `classes` are those of the rows."""
     head = "".join(f"<th>{escape(title)}</th>" for title in titles)
     lines = []
     for index, row in enumerate(rows):
-        cells = "".join(f"<td class='{'number' if cell[:1].isdigit() else 'text'}'>{escape(cell)}</td>" for cell in row)
+        cells = "".join(
+            f"<td class='{'number' if cell.lstrip('+-')[:1].isdigit() else 'text'}'>{escape(cell)}</td>" for cell in row
+        )
         lines.append(f"<tr class='{classes[index] if classes else ''}'>{cells}</tr>")
     return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
 

@@ -13,8 +13,11 @@ def lr_factor(hparams: HParams, progress: float, val_losses: Sequence[float]) ->
     """
     if progress < hparams.warmup:
         return progress / hparams.warmup
+    after_warmup = (progress - hparams.warmup) / (1 - hparams.warmup)
     if hparams.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * (progress - hparams.warmup) / (1 - hparams.warmup)))
+        return 0.5 * (1 + math.cos(math.pi * after_warmup))
+    if hparams.schedule == "linear":
+        return 1 - after_warmup
     if hparams.schedule == "step":
         return float(hparams.step_gamma ** drops(progress, hparams.step_start, hparams.step_every))
     return float(hparams.step_gamma ** plateaus(val_losses, hparams.plateau_patience))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
@@ -35,7 +35,8 @@ class RungSearcher(Searcher):
     """Proposes the baseline, then configurations modelled on the highest rung that has enough scores.
 
     `rungs` are epochs, ascending, the last the full length; results must carry `epoch` and the metric. A score of NaN
-    counts as the worst of its rung and of all above. Numbers trials from 0 in the order of `suggest`.
+    counts as the worst of its rung and of all above. Numbers trials from 0 in the order of `suggest`. `conditions` maps
+    a hyperparameter to the choice, and the value of it, without which it is left out.
     """
 
     def __init__(
@@ -48,11 +49,13 @@ class RungSearcher(Searcher):
         rungs: Sequence[int],
         seed: int,
         sampler: str = "tpe",
+        conditions: Mapping[str, tuple[str, Any]] | None = None,
     ) -> None:
         super().__init__(metric=metric, mode=mode)
         if mode not in ("max", "min"):
             raise ValueError(f"mode must be max or min, got {mode!r}")
         self.distributions, self.rungs, self.sampler = dict(distributions), tuple(rungs), sampler
+        self.conditions = dict(conditions or {})
         self.numbers: dict[str, int] = {}  # Ray's trial id -> our trial number
         self._queue = [] if baseline is None else [dict(baseline)]
         self._next = 0
@@ -118,9 +121,17 @@ class RungSearcher(Searcher):
             return _Asked(self._queue.pop(0))
         rung = next((r for r in reversed(self.rungs) if len(self._scores[r]) >= ENOUGH_SCORES), None)
         if self.sampler == "random" or rung is None or self._random.random() < RANDOM_SHARE:
-            return _Asked(dict(self._uniform.ask(self.distributions).params))
-        trial = self._studies[rung].ask(self.distributions)
+            return _Asked(dict(self._ask(self._uniform).params))
+        trial = self._ask(self._studies[rung])
         return _Asked(dict(trial.params), (rung, trial.number))
+
+    def _ask(self, study: optuna.Study) -> optuna.Trial:
+        """A trial with all its hyperparameters; those under a condition come after the choices, where they are met."""
+        trial = study.ask({name: d for name, d in self.distributions.items() if name not in self.conditions})
+        for name, (choice, value) in self.conditions.items():
+            if trial.params[choice] == value:
+                _suggest(trial, name, self.distributions[name])
+        return trial
 
     def _record(self, number: int, result: Mapping[str, Any]) -> None:
         epoch, score = int(result["epoch"]), float(result[self.metric])
@@ -159,7 +170,8 @@ class RungSearcher(Searcher):
             self._add(asked, rung, value)
 
     def _add(self, asked: _Asked, rung: int, value: float) -> None:
-        self._studies[rung].add_trial(create_trial(params=asked.config, distributions=self.distributions, value=value))
+        distributions = {name: self.distributions[name] for name in asked.config}
+        self._studies[rung].add_trial(create_trial(params=asked.config, distributions=distributions, value=value))
 
     def _forget(self, asked: _Asked) -> None:
         """Ends the pending trial of the study that proposed it; failed trials are nothing to a sampler."""
@@ -174,3 +186,13 @@ class RungSearcher(Searcher):
         for study in self._studies.values():
             study.sampler = TPESampler(seed=self._random.getrandbits(32))
         self._uniform.sampler = RandomSampler(seed=self._random.getrandbits(32))
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
+    if isinstance(distribution, CategoricalDistribution):
+        trial.suggest_categorical(name, distribution.choices)
+    elif isinstance(distribution, IntDistribution):
+        trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+    else:
+        assert isinstance(distribution, FloatDistribution)
+        trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)

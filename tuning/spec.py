@@ -25,7 +25,8 @@ class HParams:
 
     lr: float
     optimizer: str = "sgd"  # sgd has Nesterov momentum
-    momentum: float = 0.9  # of sgd and rmsprop, the first beta of adamw
+    momentum: float = 0.9  # of sgd and rmsprop, the first beta of adam and adamw
+    eps: float | None = None  # of rmsprop, adam and adamw; None: the optimiser's own
     weight_decay: float = 0.0  # not on norms and biases
     batch_size: int = 128
     schedule: str = "cosine"
@@ -37,11 +38,27 @@ class HParams:
     label_smoothing: float = 0.0
     clip_norm: float = 0.0  # of all gradients together; 0: off
     ema_decay: float = 0.0  # of the averaged weights that are validated in place of the last; 0: off
-    dropout: float | None = None  # None: as the architecture is built by default
-    drop_path: float | None = None
+    aux_weight: float = 0.0  # of the loss of each auxiliary head; 0: built without them
     augmentation: str = "none"
+    policy: str = "none"  # what happens to colours and shapes after crop and flip
+    policy_ops: int = 2  # operations an image, of rand_augment
+    policy_magnitude: float = 9.0  # of rand_augment, on its scale from 0 to 30
     erasing: float = 0.0  # the share of images with a random box erased
+    cutout: float = 0.0  # the side of a black square in every image, as a share of the image's side
     mixup: float = 0.0  # a of Beta(a, a); 0: off
+    cutmix: float = 0.0  # likewise; with both, each batch gets one of them
+    # How the architecture is built; None: as it is by default.
+    init: str | None = None
+    dropout: float | None = None
+    dropout2d: float | None = None
+    drop_path: float | None = None
+    norm: str | None = None
+    stem: str | None = None
+    head_width: int | None = None
+    se_ratio: int | None = None
+    growth_rate: int | None = None
+    width: float | None = None
+    groups: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -56,7 +73,8 @@ class HParams:
 
 def model_options(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that concerns how the architecture is built."""
-    return {name: config[name] for name in ("dropout", "drop_path") if config.get(name) is not None}
+    options = {name: config[name] for name in limits.MODEL_OPTIONS if config.get(name) is not None}
+    return {**options, "aux": True} if config.get("aux_weight") else options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +99,16 @@ class StudySpec:
     address: str = "local"
     tracking_uri: str = "sqlite:///mlflow.db"
     results_dir: str = "results"
-    image_size: int | None = None  # None: the data set's own, or the architecture's smallest if that is larger
+    image_size: int | None = None  # None: the data set's own, or the next that the architecture can take
     val_fraction: float = 0.1
+    train_images: int | None = None  # about how many images to train on; None: all
     scheduler: str = "asha"
     sampler: str = "tpe"
     grace_epochs: int | None = None  # None: a third of the epochs, a ninth in long studies
     reduction_factor: float = 3.0
     precision: str = "auto"
     memory_format: str = "auto"
+    seeds: int | None = None  # of each level of a one-factor study; None: as its file says
 
     def __post_init__(self) -> None:
         models.architecture(self.model)
@@ -108,6 +128,10 @@ class StudySpec:
         if self.image_size is not None:
             _whole("image_size", self.image_size, 1, 2048)
         _number("val_fraction", self.val_fraction, 0.01, 0.9)
+        if self.train_images is not None:
+            _whole("train_images", self.train_images, 2, 10**9)
+        if self.seeds is not None:
+            _whole("seeds", self.seeds, 1, 1000)
         if self.grace_epochs is not None:
             _whole("grace_epochs", self.grace_epochs, 1, self.epochs)
         _number("reduction_factor", self.reduction_factor, 1.5, 100)

@@ -13,28 +13,28 @@ from pathlib import Path
 from optuna.distributions import distribution_to_json, json_to_distribution
 
 import datasets
-from datasets import Splits
-from search_spaces import SearchSpace
+from search_spaces import Condition, SearchSpace
+from search_spaces.one_factor import OneFactor
 from tuning.addresses import absolute_uri
 from tuning.checkpoint import write_json
 from tuning.errors import DamagedStudy
-from tuning.prepare import STUDY_FILE
+from tuning.prepare import STUDY_FILE, Prepared
 from tuning.spec import StudySpec, from_json
 from tuning.training import Format
 
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy")
 
 
-def write(
-    folder: Path, spec: StudySpec, space: SearchSpace, splits: Splits, format: Format, speeds: Mapping[Format, float]
-) -> None:
+def write(prepared: Prepared, format: Format, speeds: Mapping[Format, float]) -> None:
     """Writes the description of a study about to search; `speeds` are images/s of the formats that were timed."""
+    spec, space, splits = prepared.spec, prepared.space, prepared.splits
     description = {
         "spec": dataclasses.asdict(_anchored(spec)),
         "space": {
             "distributions": {name: distribution_to_json(d) for name, d in space.distributions.items()},
             "baseline": dict(space.baseline),
             "fixed": dict(space.fixed),
+            "conditions": dict(space.conditions),
         },
         "data": {
             "classes": list(splits.classes),
@@ -48,11 +48,13 @@ def write(
         "versions": versions(),
         "git_commit": git_commit(),
     }
-    write_json(folder / STUDY_FILE, description)
+    if prepared.one_factor:
+        description["one_factor"] = dataclasses.asdict(prepared.one_factor)
+    write_json(prepared.folder / STUDY_FILE, description)
 
 
-def read(folder: Path) -> tuple[StudySpec, SearchSpace]:
-    """Spec and space of a study that was started, to resume it.
+def read(folder: Path) -> tuple[StudySpec, SearchSpace | OneFactor]:
+    """Spec and space of a study that was started, or the levels of a one-factor study, to resume it.
 
     Raises:
         ValueError: there is none.
@@ -64,11 +66,15 @@ def read(folder: Path) -> tuple[StudySpec, SearchSpace]:
         raise ValueError(f"no study to resume in {folder}; there are: {', '.join(started) or 'none'}")
     try:
         known = json.loads(path.read_text())
+        spec = from_json({**known["spec"], "results_dir": str(folder.parent)})
+        if "one_factor" in known:
+            return spec, OneFactor(**known["one_factor"])
         space = known["space"]
-        return from_json({**known["spec"], "results_dir": str(folder.parent)}), SearchSpace(
+        return spec, SearchSpace(
             distributions={name: json_to_distribution(text) for name, text in space["distributions"].items()},
             baseline=space["baseline"],
             fixed=space["fixed"],
+            conditions={name: Condition(*condition) for name, condition in space["conditions"].items()},
         )
     except (KeyError, json.JSONDecodeError) as error:
         raise DamagedStudy(f"{path} is damaged ({error}); restore it from a copy") from error

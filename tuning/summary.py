@@ -15,10 +15,13 @@ from rich.table import Table
 
 from cluster.session import local_resources
 from tuning.addresses import absolute_uri, database_path
+from tuning.levels import TITLES, rows
 from tuning.prepare import Prepared, slots
 from tuning.view import describe, duration
 
 if TYPE_CHECKING:
+    from search_spaces import SearchSpace
+    from tuning.levels import OneFactorResult
     from tuning.outcome import StudyResult
 
 UI_ADDRESS = "http://127.0.0.1:5000"
@@ -26,15 +29,8 @@ UI_ADDRESS = "http://127.0.0.1:5000"
 
 def show_plan(console: Console, prepared: Prepared) -> None:
     """All that a study would do."""
-    spec, space, splits = prepared.spec, prepared.space, prepared.splits
-    table = Table(title=f"search space of {spec.model}", title_justify="left")
-    for title in ("hyperparameter", "values", "published recipe"):
-        table.add_column(title)
-    for name, distribution in space.distributions.items():
-        table.add_row(name, _values(distribution), _short(space.baseline[name]))
-    for name, value in space.fixed.items():
-        table.add_row(name, f"always {_short(value)}", _short(value))
-    console.print(table)
+    spec, splits = prepared.spec, prepared.splits
+    console.print(_levels_table(prepared) if prepared.one_factor else _space_table(spec.model, prepared.space))
     sizes = f"{len(splits.train):,} to train, {len(splits.val):,} to validate"
     shape = f"{splits.channels} x {splits.image_size} x {splits.image_size}"
     limit = f", {duration(spec.time_budget)}" if spec.time_budget else ""
@@ -55,6 +51,30 @@ def show_plan(console: Console, prepared: Prepared) -> None:
     console.print("dry run: nothing was started")
 
 
+def _space_table(model: str, space: SearchSpace) -> Table:
+    table = Table(title=f"search space of {model}", title_justify="left")
+    for title in ("hyperparameter", "values", "published recipe"):
+        table.add_column(title)
+    for name, distribution in space.distributions.items():
+        table.add_row(name, _values(distribution) + _condition(space, name), _short(space.recipe.get(name, "-")))
+    for name, value in space.fixed.items():
+        table.add_row(name, f"always {_short(value)}", _short(value))
+    return table
+
+
+def _levels_table(prepared: Prepared) -> Table:
+    """What each level trains with; hyperparameters that are the same in all stand once, in the first column."""
+    configs = {name: {"model": p.spec.model, "image_size": p.splits.image_size, **p.space.fixed}
+               for name, p in prepared.levels.items()}  # fmt: skip
+    table = Table(title=prepared.one_factor.question if prepared.one_factor else "", title_justify="left")
+    table.add_column("setting")
+    for name in configs:
+        table.add_column(name)
+    for key in dict.fromkeys(key for config in configs.values() for key in config):
+        table.add_row(key, *(_short(config.get(key, "-")) for config in configs.values()))
+    return table
+
+
 def show_result(console: Console, prepared: Prepared, result: StudyResult) -> None:
     """The winner, how good it is, and where everything lies."""
     console.print(f"{result.name}: trial {result.trial} of {result.trials} wins", style="bold", soft_wrap=True)
@@ -65,23 +85,30 @@ def show_result(console: Console, prepared: Prepared, result: StudyResult) -> No
     table.add_row("validation", _percent(result.val_accuracy), _percent(result.baseline_val_accuracy))
     table.add_row("test", _percent(result.test_accuracy), _percent(result.baseline_test_accuracy))
     console.print(table)
-    runs, charts = ui_pages(prepared.spec.tracking_uri, result)
     ended = [f"{count} {name}" for name, count in _outcomes(result) if count]
     facts = [
         ("verdict", result.verdict),
         ("winner", describe(result.config)),
         ("trials", f"{result.trials}: {', '.join(ended)}"),
-        ("time", ", ".join(f"{name} {duration(seconds)}" for name, seconds in result.seconds.items())),
         ("checkpoint", str(result.checkpoint)),
-        ("report", str(result.folder / "report.html")),
-        ("MLflow", ui_command(prepared.spec.tracking_uri)),
-        ("runs", runs),
-        ("charts", charts),
+        *_whereabouts(prepared, result),
     ]
-    if result.unsent:
-        facts.append(
-            ("warning", f"MLflow does not know all of {result.unsent} runs; {result.folder / 'journal.jsonl'} does")
-        )
+    _facts(console, facts)
+
+
+def show_levels(console: Console, prepared: Prepared, result: OneFactorResult) -> None:
+    """The levels of a one-factor study against the first, and where everything lies."""
+    table = Table(title=result.question, title_justify="left")
+    for title in TITLES:
+        table.add_column(title, justify="left" if title == TITLES[0] else "right")
+    for row in rows(result):
+        table.add_row(*row)
+    console.print(table)
+    console.print("mean +- standard deviation over the seeds; differences in test accuracy with their 95 % interval")
+    facts = [
+        *([("published", result.published)] if result.published else []),
+        *_whereabouts(prepared, result),
+    ]
     _facts(console, facts)
 
 
@@ -108,7 +135,7 @@ def ui_command(tracking_uri: str) -> str:
     return f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {program} server --workers 1 --backend-store-uri {store}"
 
 
-def ui_pages(tracking_uri: str, result: StudyResult) -> tuple[str, str]:
+def ui_pages(tracking_uri: str, result: StudyResult | OneFactorResult) -> tuple[str, str]:
     """MLflow's pages of this study and no other: its runs, nested, and the charts of its trials, the best first."""
     server = UI_ADDRESS if database_path(tracking_uri) else tracking_uri.rstrip("/")
     study = f"tags.study = {result.name!r}"
@@ -117,6 +144,22 @@ def ui_pages(tracking_uri: str, result: StudyResult) -> tuple[str, str]:
     order = quote("metrics.`best_val_accuracy`")
     trials = quote(f"{study} and tags.kind = 'trial'")
     return base + quote(study), f"{base}{trials}&compareRunsMode=CHART&orderByKey={order}&orderByAsc=false"
+
+
+def _whereabouts(prepared: Prepared, result: StudyResult | OneFactorResult) -> list[tuple[str, str]]:
+    """How long it took, and where to look at it."""
+    runs, charts = ui_pages(prepared.spec.tracking_uri, result)
+    facts = [
+        ("time", ", ".join(f"{name} {duration(seconds)}" for name, seconds in result.seconds.items())),
+        ("report", str(result.folder / "report.html")),
+        ("MLflow", ui_command(prepared.spec.tracking_uri)),
+        ("runs", runs),
+        ("charts", charts),
+    ]
+    if result.unsent:
+        known = result.folder / "journal.jsonl"
+        facts.append(("warning", f"MLflow does not know all of {result.unsent} runs; {known} does"))
+    return facts
 
 
 def _facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:
@@ -130,6 +173,13 @@ def _values(distribution: object) -> str:
         return " | ".join(map(_short, choices))
     low, high, log = (getattr(distribution, name) for name in ("low", "high", "log"))
     return f"{_short(low)} .. {_short(high)}{', log' if log else ''}"
+
+
+def _condition(space: SearchSpace, name: str) -> str:
+    if name not in space.conditions:
+        return ""
+    choice, value = space.conditions[name]
+    return f" where {choice} is {value}"
 
 
 def _short(value: object) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import getpass
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuning.addresses import absolute_uri, database_path
 from tuning.journal import Event
 from tuning.record import Records, TrialRecord
-from tuning.spec import BASELINE, METRIC, StudySpec
+from tuning.spec import METRIC, StudySpec
 from tuning.study_file import git_commit
 from tuning.trial import trial_name
 
@@ -42,6 +43,7 @@ class _Pending:
     """What MLflow does not know yet of one trial."""
 
     config: Mapping[str, Any]
+    label: str
     started: float
     metrics: list[tuple[str, float, int, int]] = field(default_factory=list)  # key, value, milliseconds, step
     tags: dict[str, str] = field(default_factory=dict)
@@ -78,7 +80,9 @@ class Tracker:
             return
         record, at = records[event["trial"]], round(event["time"] * 1000)
         with self._lock:
-            pending = self._pending.setdefault(record.number, _Pending(record.config, record.started))
+            pending = self._pending.setdefault(
+                record.number, _Pending(record.config, _short(record.label), record.started)
+            )
             if event["event"] == "start":
                 pending.status = "RUNNING", at
             elif event["event"] == "report":
@@ -88,9 +92,11 @@ class Tracker:
                 pending.tags |= {"outcome": record.outcome, "reason": record.reason}
                 pending.metrics += _summary(record, at)
                 pending.status = STATUS[record.outcome], at
+            elif event["event"] == "test":
+                pending.metrics.append(("test_accuracy", event["accuracy"], at, 0))
 
-    def close(self, status: str, note: str = "") -> int:
-        """Ends the study's run; gives how many runs MLflow could not be told everything about."""
+    def close(self, status: str, note: str = "", files: Sequence[Path] = ()) -> int:
+        """Ends the study's run, with `files` on it; gives how many runs MLflow could not be told everything about."""
         self._closing = True
         self._wake.set()
         self._thread.join()
@@ -100,6 +106,8 @@ class Tracker:
         try:
             client = _client(self.uri)
             self._send(client, self.parent_id, [], {"mlflow.note.content": note})
+            for file in files:
+                client.log_artifact(self.parent_id, str(file))
             client.set_terminated(self.parent_id, status)
         except (MlflowException, OSError) as error:
             print(f"MLflow: {_one_line(error)}; giving up")  # goes to the study's log file
@@ -190,7 +198,7 @@ class Tracker:
                     del self._pending[number]
 
     def _create(self, client: MlflowClient, number: int, pending: _Pending) -> str:
-        name = trial_name(number) + (" recipe" if number == BASELINE else "")
+        name = f"{trial_name(number)} {pending.label}".strip()
         tags = self._tags("trial") | {"mlflow.parentRunId": self.parent_id, "trial": str(number)}
         run = client.create_run(self.experiment_id, start_time=round(pending.started * 1000), run_name=name, tags=tags)
         self._runs[number] = run.info.run_id
@@ -225,6 +233,10 @@ def _summary(record: TrialRecord, at: int) -> list[tuple[str, float, int, int]]:
         return []
     # step 0 whatever the epoch: MLflow draws a bar for a metric with a single first step, else a lone dot
     return [(f"best_{METRIC}", float(best[METRIC]), at, 0), ("best_epoch", float(best["epoch"]), at, 0)]
+
+
+def _short(label: str) -> str:
+    return "recipe" if label == "published recipe" else label  # MLflow cuts long names off
 
 
 def _one_line(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datasets import Images, Splits
-from tuning.augment import augment, mixup
+from tuning.augment import augment, mix
 from tuning.schedule import lr_factor
 from tuning.spec import HParams
 
@@ -173,15 +173,19 @@ class Training:
     def step(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """One optimiser step on uint8 images: its loss and the number of right answers, both still on the device."""
         hparams = self.hparams
-        images = augment(images, hparams.augmentation, hparams.erasing, generator)
+        images = augment(images, hparams, generator)
         inputs = self.model.normalise(images).contiguous(memory_format=self.format.layout)
         targets = labels
-        if hparams.mixup:
+        if hparams.mixup or hparams.cutmix:
             one_hot = F.one_hot(labels, len(self.splits.classes)).to(inputs)
-            inputs, targets = mixup(inputs, one_hot, hparams.mixup, generator)
+            inputs, targets = mix(inputs, one_hot, hparams, generator)
         with self.format.autocast(self.device):
-            logits = self.model.network(inputs)
+            outputs = self.model.network(inputs)
+        logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
         loss = F.cross_entropy(logits.float(), targets, label_smoothing=hparams.label_smoothing)
+        for head in auxiliary:
+            side = F.cross_entropy(head.float(), targets, label_smoothing=hparams.label_smoothing)
+            loss = loss + hparams.aux_weight * side
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if hparams.clip_norm:
@@ -231,10 +235,12 @@ def make_optimizer(model: nn.Module, hparams: HParams) -> Optimizer:
     ]
     if hparams.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=hparams.lr, momentum=hparams.momentum, nesterov=hparams.momentum > 0)
-    if hparams.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=hparams.lr, betas=(hparams.momentum, 0.999))
-    # decay 0.9 and epsilon 1e-3 as in the EfficientNet paper's code
-    return torch.optim.RMSprop(groups, lr=hparams.lr, alpha=0.9, eps=1e-3, momentum=hparams.momentum)
+    if hparams.optimizer == "rmsprop":  # decay and, by default, epsilon as in the EfficientNet paper's code
+        eps = 1e-3 if hparams.eps is None else hparams.eps
+        return torch.optim.RMSprop(groups, lr=hparams.lr, alpha=0.9, eps=eps, momentum=hparams.momentum)
+    kind = torch.optim.AdamW if hparams.optimizer == "adamw" else torch.optim.Adam
+    eps = 1e-8 if hparams.eps is None else hparams.eps
+    return kind(groups, lr=hparams.lr, betas=(hparams.momentum, 0.999), eps=eps)
 
 
 @torch.inference_mode()

@@ -71,9 +71,19 @@ def run_trial(config: dict[str, Any], setup: TrialSetup) -> None:
     Saves `best.safetensors` at each new best epoch and `state.safetensors` at the rungs, before it reports them: the
     scheduler may end the trial at any report. A worker that takes over a trial goes on from its state.
     """
+    _train(config, setup, setup.spec.seed)
+
+
+def run_level(config: dict[str, Any], setups: Mapping[str, TrialSetup]) -> None:
+    """Trains one level of a one-factor study, all of whose hyperparameters are fixed, with one seed."""
+    setup = setups[config["level"]]
+    _train({}, setup, derive_seed(setup.spec.seed, "replicate", config["replicate"]))
+
+
+def _train(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
     number = trial_number(tune.get_context().get_trial_name())
     folder = setup.folder / "trials" / trial_name(number)
-    training = setup.training(config, setup.spec.seed)
+    training = setup.training(config, seed)
     best = _resume(training, folder / "state.safetensors", number)
     try:
         for metrics in training.run():

@@ -61,7 +61,8 @@ class View:
             record = records[event["trial"]]
             how = record.reason if record.outcome == "stopped" else f"{record.outcome} {record.reason}".strip()
             score = f", its best {record.score:.4f}" if record.epochs else ""
-            self._line(f"{_counts(records, self.spec.trials)}; trial {record.number} {how}{score}{self._left()}")
+            name = f"trial {record.number}" + (f" ({record.label})" if record.label else "")
+            self._line(f"{_counts(records, self.spec.trials)}; {name} {how}{score}{self._left()}")
 
     def render(self) -> RenderableType:
         """The whole view as it is now."""
@@ -83,7 +84,7 @@ class View:
             return Text("no result yet")
         best = max(scored, key=lambda record: record.score)
         baseline = self.records.get(BASELINE)
-        against = f"  (published recipe {baseline.score:.4f})" if baseline and baseline.epochs else ""
+        against = f"  ({baseline.label} {baseline.score:.4f})" if baseline and baseline.epochs else ""
         return Text.assemble(
             "best so far ",
             (f"{best.score:.4f}", "bold green"),
@@ -143,7 +144,7 @@ def describe(config: Mapping[str, Any]) -> str:
 
 
 def _row(record: TrialRecord, epochs: int) -> tuple[str, ...]:
-    name = f"{record.number}{' (published recipe)' if record.number == BASELINE else ''}"
+    name = f"{record.number} ({record.label})" if record.label else str(record.number)
     if not record.epochs:
         return name, f"0/{epochs}", "", "", ""
     last = record.epochs[-1]

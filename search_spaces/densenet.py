@@ -1,0 +1,61 @@
+"""Search spaces of the DenseNets: SGD with little weight decay."""
+
+from optuna.distributions import FloatDistribution
+
+from search_spaces import SearchSpace
+from search_spaces.parts import (
+    GENERAL,
+    NO_MIXING,
+    NO_POLICY,
+    PLAIN,
+    POLICY_CONDITIONS,
+    batches,
+    mixing,
+    policies,
+    scaled,
+)
+
+DENSENET_CIFAR = SearchSpace(
+    distributions={
+        "lr": FloatDistribution(0.01, 0.4, log=True),  # 0.1 at batch 64; smaller batches want less
+        # 1e-4 in the paper; 5e-4 costs DenseNet-BC 1.4 points on CIFAR-10
+        "weight_decay": FloatDistribution(1e-5, 1e-3, log=True),
+        "dropout": FloatDistribution(0.0, 0.3),  # 0.2 after each convolution in the paper, where nothing augments
+        **batches(32, 64),
+        **GENERAL,
+        **policies(),
+        **mixing(mixup=0.4),  # a million parameters: the weak end
+    },
+    # Huang et al. 2016, section 4.2: rate 0.1 at batch 64, a tenth of it from 50 and from 75 % of 300 epochs on
+    baseline={
+        "lr": 0.1,
+        "weight_decay": 1e-4,
+        "dropout": 0.0,
+        "batch_size": 64,
+        **PLAIN,
+        **NO_POLICY,
+        **NO_MIXING,
+    },
+    fixed={
+        "optimizer": "sgd",
+        "momentum": 0.9,
+        "schedule": "step",
+        "step_start": 0.5,
+        "step_every": 0.25,
+        "step_gamma": 0.1,
+    },
+    conditions=POLICY_CONDITIONS,
+)
+
+DENSENET = SearchSpace(
+    distributions=DENSENET_CIFAR.distributions,
+    # the same section for ImageNet: rate 0.1 at batch 256, a tenth of it from epoch 30 and from epoch 60 of 90 on
+    baseline={**DENSENET_CIFAR.baseline, "lr": scaled(0.1, 256, to=64)},
+    fixed={**DENSENET_CIFAR.fixed, "step_start": 1 / 3, "step_every": 1 / 3},
+    conditions=POLICY_CONDITIONS,
+)
+
+SPACES = {
+    **dict.fromkeys(("densenet_40_12", "densenet_100_12", "densenet_bc_100_12"), DENSENET_CIFAR),
+    **dict.fromkeys(("densenet121", "densenet161", "densenet169", "densenet201"), DENSENET),
+}
