@@ -6,9 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import models
 from models.registry import ARCHITECTURES, CIFAR, IMAGENET, Architecture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CLASSES = 1000  # that parameters are counted for, as the papers do
 
@@ -18,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         if args.plot:
-            plot(Path(args.plot))
+            chart().savefig(Path(args.plot), dpi=150)
             print(f"wrote {args.plot}")
         elif args.name:
             entry = models.architecture(args.name)
@@ -81,8 +85,8 @@ def summary(name: str, image_size: int, classes: int) -> str:
     return text
 
 
-def plot(path: Path) -> None:
-    """Writes a chart of size against published accuracy, a panel for each benchmark."""
+def chart() -> Figure:
+    """Size against published accuracy, a panel for each benchmark."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 6), layout="constrained")
@@ -101,7 +105,7 @@ def plot(path: Path) -> None:
         axes.set_ylabel(f"published accuracy on {benchmark}, %")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8, loc="lower right")
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 def _age(item: tuple[str, Architecture]) -> tuple[int, str, str]:

@@ -38,6 +38,22 @@ class OneFactor:
         return {**self.common, **self.levels[level]}
 
 
+SHIPPED = Path(__file__).parent / "one_factor"
+
+
+def locate(path: str | Path) -> Path:
+    """The file of that path, or the study of that name among those that lie beside this module."""
+    shipped = SHIPPED / f"{path}.yaml"
+    if Path(path).exists() or not shipped.exists():
+        return Path(path)
+    return shipped
+
+
+def names() -> list[str]:
+    """The studies that lie beside this module."""
+    return sorted(file.stem for file in SHIPPED.glob("*.yaml"))
+
+
 def is_one_factor(path: str | Path) -> bool:
     """Whether a YAML file describes a one-factor study rather than a search space."""
     text = read_text(Path(path))

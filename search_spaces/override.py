@@ -89,7 +89,7 @@ def entries(path: Path, text: str) -> list[tuple[str, Any, int]]:
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
             raise ValueError(f"{path} uses YAML aliases; write the values out")
         root = yaml.compose(text, _Loader)
-        values = yaml.load(text, _Loader)
+        values = _Loader(text).get_single_data()
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(root, yaml.MappingNode) or not all(isinstance(key, str) for key in values):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from cluster.session import apply_settings
 from tuning.outcome import StudyResult
@@ -14,6 +15,12 @@ from tuning.spec import StudySpec
 os.environ["RAY_AUTH_MODE"] = "disabled"  # the tests' Ray lives on loopback and for minutes
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 apply_settings()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Of torch in this process: on busy cores two threads would wait for each other most of the time."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

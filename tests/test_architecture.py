@@ -9,14 +9,14 @@ ROOT = Path(__file__).parent.parent
 LEAVES = ("models", "datasets", "search_spaces", "cluster")
 OWNERS = {  # framework -> the modules that may import it
     "ray": {
-        "tuning.study", "tuning.searcher", "tuning.scheduler", "tuning.trial", "tuning.recorder", "tuning.finals",
-        "cluster.session",
+        "tuning.study", "tuning.one_factor", "tuning.trials", "tuning.searcher", "tuning.grid", "tuning.scheduler",
+        "tuning.trial", "tuning.recorder", "tuning.finals", "cluster.session",
     },
     "mlflow": {"tuning.tracking", "tuning.mlflow_model"},
     "optuna": {"search_spaces", "search_spaces.*", "tuning.searcher", "tuning.study_file"},
     "torch": {
-        "models.*", "tuning.training", "tuning.augment", "tuning.formats", "tuning.checkpoint", "tuning.export",
-        "tuning.trial", "tuning.mlflow_model",
+        "models.*", "tuning.training", "tuning.augment", "tuning.policies", "tuning.formats", "tuning.checkpoint",
+        "tuning.export", "tuning.trial", "tuning.mlflow_model",
     },
 }  # fmt: skip
 LAYERS = ("launch", "study", "trial", "training", "spec")  # an earlier one may import a later one, never the reverse

@@ -28,12 +28,15 @@ def files(folder: Path) -> list[str]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder with a study's name taken, a broken image folder, a lone class, a bad YAML file and a damaged study."""
+    """A folder with a study's name taken, a broken image folder, a lone class, bad YAML files and a damaged study."""
     (tmp_path / "results" / "taken").mkdir(parents=True)
     (tmp_path / "results" / "taken" / "study.json").write_text("{}")
     (tmp_path / "results" / "damaged").mkdir()
     (tmp_path / "results" / "damaged" / "study.json").write_text('{"spec"')
     (tmp_path / "space.yaml").write_text("lr: 0.1\nlrr: 1\n")
+    (tmp_path / "levels.yaml").write_text("model: resnet20\nlevels: {none: {}, some: {mixup: 0.2}}\n")
+    (tmp_path / "wrong.yaml").write_text("model: resnet20\nlevels: {none: {}, some: {lrr: 1}}\n")
+    (tmp_path / "option.yaml").write_text("model: resnet20\nlevels: {plain: {}, deep: {se_ratio: 8}}\n")
     for name in ("cat", "dog"):
         (tmp_path / "broken" / name).mkdir(parents=True)
         (tmp_path / "lone" / "cat").mkdir(parents=True, exist_ok=True)
@@ -45,7 +48,19 @@ def place(tmp_path: Path) -> Path:
 
 
 MISTAKES = [
-    ([], 2, "--model is required; models: efficientnet_b0, resnet18, resnet20"),
+    ([], 2, "--model is required, such as --model resnet18; python -m models lists all"),
+    (["--space", "space.yaml"], 2, "--model is required with space.yaml"),
+    (["--model", "alexnet", "--set", "image_size=32"], 2, "alexnet needs images of at least 63 px, got 32: take "),
+    (["--model", "vit_b_16", "--set", "image_size=40"], 2, "a multiple of 16 px, got 40"),
+    (["--model", "timm:resnet81"], 2, "timm has no model 'resnet81'; did you mean timm:resnet"),
+    (["--model", "resnet20", "--set", "seeds=3"], 2, "--set seeds is for one-factor studies"),
+    (["--space", "levels.yaml", "--trials", "3"], 2, "--trials is not for levels.yaml, which trains each level once"),
+    (["--space", "levels.yaml", "--set", "sampler=random"], 2, "--set sampler is for searches"),
+    (["--space", "levels.yaml", "--set", "lr=0.1:0.2"], 2, "--set lr: levels.yaml compares levels"),
+    (["--space", "levels.yaml", "--set", "mixup=0.1"], 2, "--set mixup: levels.yaml varies it itself, in some"),
+    (["--space", "levels.yaml", "--model", "resnet20", "--model", "resnet32"], 2, "levels.yaml takes one --model"),
+    (["--space", "wrong.yaml"], 2, "wrong.yaml, line 2: unknown setting 'lrr'"),
+    (["--space", "option.yaml"], 2, "level 'deep': resnet20 has no option se_ratio"),
     (["--model", "efficentnet_b0"], 2, "unknown model 'efficentnet_b0'; did you mean efficientnet_b0?"),
     (["--modle", "resnet20"], 2, "unrecognized arguments: --modle resnet20"),
     (["--model", "resnet20", "--colour", "red"], 2, "unrecognized arguments: --colour red"),
@@ -67,11 +82,11 @@ MISTAKES = [
     (["--model", "resnet20", "--set", "lr=0.3:0.1"], 2, "lr needs low below high"),
     (["--model", "resnet20", "--set", "image_size=big"], 2, "--set image_size must be a whole number, got 'big'"),
     (["--model", "resnet20", "--set", "image_size=4"], 2, "resnet20 needs images of at least 8 px, got 4"),
-    (["--model", "resnet20", "--set", "dropout=0.1"], 2, "resnet20 has no option dropout; it has: none"),
+    (["--model", "resnet20", "--set", "dropout=0.1"], 2, "resnet20 has no option dropout; it has: norm"),
     (["--model", "resnet20", "--set", "batch_size=4096"], 2, "batch_size goes up to 4096, but digits has 1295"),
     (["--model", "resnet20", "--set", "precision=fp8"], 2, "precision must be one of auto, float32, bfloat16"),
     (["--model", "resnet20", "--space", "space.yaml"], 2, "space.yaml, line 2: unknown hyperparameter 'lrr'"),
-    (["--model", "resnet20", "--space", "nowhere.yaml"], 2, "cannot read the space file nowhere.yaml"),
+    (["--model", "resnet20", "--space", "nowhere.yaml"], 2, "there is no file nowhere.yaml; one-factor studies by name: "),
     (["--model", "resnet20", "--address", "nowhere"], 2, "address must be local, auto, HOST:PORT"),
     (["--model", "resnet20", "--tracking-uri", "file:./mlruns"], 2, "tracking_uri must be sqlite:///FILE.db or http"),
     (["--model", "resnet20", "--tracking-uri", "sqlite:///no/such/x.db"], 2, "names no file in an existing folder"),

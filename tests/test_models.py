@@ -1,7 +1,7 @@
 """Every architecture keeps the contract of `models.build` and has the published number of parameters."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 
 import pytest
@@ -12,15 +12,6 @@ from torch import Tensor, nn
 
 import models
 from models.stems import first_convolution
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Thousands of small operations: two threads on busy cores would wait for each other most of the time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def parameters(name: str, classes: int, **options: object) -> int:

@@ -161,3 +161,67 @@ def test_a_space_holds_together() -> None:
         SearchSpace(distributions={"lr": lr}, baseline={"lr": 0.5}, fixed={"lr": 0.5})
     with pytest.raises(ValueError, match="baseline's lr=5 lies outside"):
         SearchSpace(distributions={"lr": lr}, baseline={"lr": 5})
+
+
+def test_the_policy_is_searched_with_its_strength_only_where_it_has_one() -> None:
+    space = base()
+    assert space.conditions["policy_magnitude"] == ("policy", "rand_augment")
+    strong = {**space.baseline, "policy": "rand_augment"}
+    assert space.active(strong) == strong
+    assert "policy_magnitude" not in space.recipe
+    assert set(space.distributions) - set(space.active(space.baseline)) == {"policy_ops", "policy_magnitude"}
+
+
+def test_fixing_a_choice_settles_what_stands_under_it() -> None:
+    never, always = change("policy=trivial_augment"), change("policy=rand_augment")
+    assert not {"policy_ops", "policy_magnitude"} & {*never.distributions, *never.fixed}
+    assert {"policy_ops", "policy_magnitude"} <= set(always.distributions)
+    assert never.conditions == always.conditions == {}
+    fewer = change("policy=none,rand_augment")
+    assert fewer.conditions == base().conditions
+    assert not change("policy=none,trivial_augment").conditions
+    fixed = change("policy_magnitude=5")
+    assert set(fixed.conditions) == {"policy_ops"}
+    assert fixed.fixed["policy_magnitude"] == 5.0
+
+
+def test_a_file_searches_under_a_condition(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text("optimizer: [sgd, adamw]\nmomentum: {low: 0.8, high: 0.95, when: {optimizer: sgd}}\nlr: 1e-2\n")
+    space = search_spaces.from_file(path, base())
+    assert space.conditions["momentum"] == ("optimizer", "sgd")
+    assert space.fixed["lr"] == 0.01
+    assert "momentum" in space.recipe
+    assert "momentum" not in space.active({**space.baseline, "optimizer": "adamw"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("momentum: {low: 0.8, high: 0.9, when: {optimizer: sgd}}\n", "line 1: .*but optimizer cannot take that value"),
+        ("momentum: {low: 0.8, high: 0.9, when: sgd}\n", "line 1: momentum: when must name one choice and its value"),
+        ("momentum: {low: 0.8, high: 0.9, when: {optimizer: lamb}}\n", "optimizer must be one of sgd, adam"),
+        ("policy_ops: {low: 1, high: 2, when: {policy_magnitude: 3}}\n", "but policy_magnitude cannot take that value"),
+    ],
+)
+def test_a_condition_that_makes_no_sense_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "space.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        search_spaces.from_file(tmp_path / "space.yaml", base())
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_a_table_leaves_out_what_its_architecture_lacks(name: str) -> None:
+    """And searches the dropout, depths and heads that it has."""
+    space, entry = search_spaces.for_model(name), models.architecture(name)
+    used = set(model_options({**space.distributions, **space.recipe}))
+    assert used <= set(entry.options)
+    if entry.family in ("alexnet", "vgg", "mobilenet", "efficientnet", "densenet"):
+        assert "dropout" in used
+
+
+def test_a_space_for_architectures_that_nobody_wrote_one_for() -> None:
+    space = search_spaces.for_model("timm:convnext_atto")
+    assert space.conditions["momentum"] == ("optimizer", "sgd")
+    assert "momentum" not in space.recipe
+    assert set(search_spaces.names()) == set(models.names())

@@ -35,11 +35,6 @@ def splits() -> Splits:
     return datasets.load("digits", root="unused")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def network(splits: Splits) -> nn.Module:
     """Small, but with a batch norm and a dropout: what makes exact resumption hard."""
     torch.manual_seed(3)

@@ -67,7 +67,7 @@ def test_plain_lines_tell_each_end_once() -> None:
     lines = screen.getvalue().splitlines()
     assert lines[0] == "[     0 s] search"
     assert lines[1].startswith(
-        "[1 min 01 s] 1/4  0 running, 1 stopped, 0 done; trial 0 stopped at epoch 3: 0.250 below"
+        "[1 min 01 s] 1/4  0 running, 1 stopped, 0 done; trial 0 (published recipe) stopped at epoch 3: 0.250 below"
     )
     assert len(lines) == 2
 

@@ -21,6 +21,7 @@ from tuning.spec import StudySpec
 
 FIELDS = {field.name: field for field in dataclasses.fields(StudySpec)}
 UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
+SEARCH_ONLY = ("scheduler", "sampler", "grace_epochs", "reduction_factor")
 WITH_RESUME = ("resume", "results_dir", "address", "dry_run")
 
 
@@ -37,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     p = Parser(
         prog="python -m tuning.launch",
         description="Searches an image classifier's hyperparameters; ends with a checkpoint and an honest score.",
-        epilog=f"models: {', '.join(models.names())}, timm:NAME. data sets: {sets}. "
+        epilog=f"python -m models lists the models; timm:NAME reaches those of timm. data sets: {sets}. "
         f"--set also reaches: {', '.join(sorted(_knobs()))}.",
         allow_abbrev=False,
     )
@@ -56,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         "--time-budget", type=_seconds, metavar="TIME", help="end the search after this long, such as 90, 30m or 2h"
     )
     p.add_argument("--space", metavar="FILE", help="a YAML file that narrows, widens, fixes or adds "
-                   "hyperparameters, or a one-factor study such as those in search_spaces/one_factor")  # fmt: skip
+                   "hyperparameters; or a one-factor study: a file, or a name such as augmentation")  # fmt: skip
     p.add_argument("--set", action="append", metavar="KEY=VALUE", default=[],
                    help="lr=0.01 fixes, lr=0.01:0.3:log searches, batch_size=32,64 chooses; "
                         "also any field of a study, such as image_size=64")  # fmt: skip
@@ -87,7 +88,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
             p.error(f"--resume takes the study as it was started; leave out {flags}")
     elif not args.model and not args.space:
-        p.error(f"--model is required; models: {', '.join(models.names())}")
+        p.error("--model is required, such as --model resnet18; python -m models lists all")
     return args
 
 
@@ -108,9 +109,10 @@ def requests(args: argparse.Namespace) -> list[tuple[StudySpec, SearchSpace | On
     hyperparameters = [(key, text) for key, text in settings if key in limits.LIMITS]
     if one_factor := _one_factor(args, hyperparameters):
         model = _model_of(one_factor, args)
-        return [(StudySpec(**{**given, "model": model, "name": _name(args, model), "scheduler": "none"}), one_factor)]
+        name = _name(args, Path(args.space).stem)
+        return [(StudySpec(**{**given, "model": model, "name": name, "scheduler": "none"}), one_factor)]
     if not args.model:
-        raise ValueError(f"--model is required; models: {', '.join(models.names())}")
+        raise ValueError(f"--model is required with {args.space}; python -m models lists all")
     if "seeds" in given:
         raise ValueError("--set seeds is for one-factor studies; --finals KxS trains the best again over S seeds")
     studies: list[tuple[StudySpec, SearchSpace | OneFactor]] = []
@@ -128,6 +130,9 @@ def _one_factor(args: argparse.Namespace, hyperparameters: list[tuple[str, str]]
     from search_spaces import one_factor
     from search_spaces.override import parse as parse_value
 
+    args.space = one_factor.locate(args.space)
+    if not args.space.exists():
+        raise ValueError(f"there is no file {args.space}; one-factor studies by name: {', '.join(one_factor.names())}")
     if not one_factor.is_one_factor(args.space):
         return None
     for flag in ("trials", "finals"):
@@ -135,6 +140,9 @@ def _one_factor(args: argparse.Namespace, hyperparameters: list[tuple[str, str]]
             raise ValueError(
                 f"--{flag} does not go with {args.space}, which trains each level once a seed; --set seeds=N"
             )
+    for setting in args.set:
+        if (key := setting.partition("=")[0]) in SEARCH_ONLY:
+            raise ValueError(f"--set {key} is for searches; {args.space} trains all of its levels to the end")
     study = one_factor.read(args.space)
     values = {key: parse_value(key, text) for key, text in hyperparameters}
     for key, value in values.items():
@@ -149,7 +157,7 @@ def _model_of(study: OneFactor, args: argparse.Namespace) -> str:
     """The architecture whose recipe all levels share: that of --model, else that of the file."""
     model = args.model[0] if args.model else study.model
     if model is None:
-        raise ValueError(f"--model is required, because {args.space} names none; models: {', '.join(models.names())}")
+        raise ValueError(f"--model is required, because {args.space} names none; python -m models lists all")
     if args.model and len(args.model) > 1:
         raise ValueError(f"{args.space} takes one --model, got {', '.join(args.model)}")
     models.architecture(model)

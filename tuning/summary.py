@@ -33,6 +33,7 @@ def show_plan(console: Console, prepared: Prepared) -> None:
     console.print(_levels_table(prepared) if prepared.one_factor else _space_table(spec.model, prepared.space))
     sizes = f"{len(splits.train):,} to train, {len(splits.val):,} to validate"
     shape = f"{splits.channels} x {splits.image_size} x {splits.image_size}"
+    seeds = f": {len(prepared.levels)} levels, {spec.seeds} seeds each" if prepared.one_factor else ""
     limit = f", {duration(spec.time_budget)}" if spec.time_budget else ""
     stops_early = spec.scheduler == "asha" and len(spec.rungs) > 1
     rungs = (
@@ -40,10 +41,10 @@ def show_plan(console: Console, prepared: Prepared) -> None:
     )
     facts = [
         ("data", f"{splits.name}: {sizes}, {len(splits.classes)} classes, {shape}"),
-        ("budget", f"{spec.trials} trials of at most {spec.epochs} epochs{limit}"),
+        ("budget", f"{spec.trials} trials of at most {spec.epochs} epochs{limit}{seeds}"),
         ("rungs", rungs),
         ("resources", _resources(prepared)),
-        ("finals", _finals(spec.finals)),
+        ("finals", "every level's checkpoints, once on the test set" if prepared.one_factor else _finals(spec.finals)),
         ("results", str(prepared.folder)),
         ("MLflow", absolute_uri(spec.tracking_uri)),
     ]
@@ -63,15 +64,20 @@ def _space_table(model: str, space: SearchSpace) -> Table:
 
 
 def _levels_table(prepared: Prepared) -> Table:
-    """What each level trains with; hyperparameters that are the same in all stand once, in the first column."""
-    configs = {name: {"model": p.spec.model, "image_size": p.splits.image_size, **p.space.fixed}
-               for name, p in prepared.levels.items()}  # fmt: skip
-    table = Table(title=prepared.one_factor.question if prepared.one_factor else "", title_justify="left")
-    table.add_column("setting")
-    for name in configs:
-        table.add_column(name)
-    for key in dict.fromkeys(key for config in configs.values() for key in config):
-        table.add_row(key, *(_short(config.get(key, "-")) for config in configs.values()))
+    """What each level differs in, and what all of them share."""
+    assert prepared.one_factor
+    configs = {name: {"model": level.spec.model, "image_size": level.splits.image_size, **level.space.fixed}
+               for name, level in prepared.levels.items()}  # fmt: skip
+    shared = set.intersection(*(set(config.items()) for config in configs.values()))
+    table = Table(title=prepared.one_factor.question, title_justify="left")
+    for title in ("level", "settings"):
+        table.add_column(title)
+    for name, config in configs.items():
+        own = {key: value for key, value in config.items() if (key, value) not in shared}
+        table.add_row(name, describe(own) or "-")
+    first = next(iter(configs.values()))
+    table.add_section()
+    table.add_row("all levels", describe({key: value for key, value in first.items() if (key, value) in shared}))
     return table
 
 
