@@ -55,9 +55,10 @@ def show_table() -> None:
         table.add_column(title)
     for title in (f"parameters, {CLASSES:,} classes", "smallest px", "native px"):
         table.add_column(title, justify="right")
-    for name, entry in sorted(ARCHITECTURES.items(), key=_age):
+    counted = [(parameters(name, entry), name, entry) for name, entry in ARCHITECTURES.items()]
+    for count, name, entry in sorted(counted, key=lambda row: (row[2].year or 0, row[2].family, row[0])):
         smallest = f"{entry.min_size}" + (f", x {entry.multiple}" if entry.multiple > 1 else "")
-        cells = (name, entry.family, str(entry.year), entry.paper, f"{parameters(name, entry):,}")
+        cells = (name, entry.family, str(entry.year), entry.paper, f"{count:,}")
         table.add_row(*cells, smallest, str(entry.native_size))
     console = Console()
     console = console if console.is_terminal else Console(width=140)  # a pipe has no width to fit into
@@ -90,7 +91,8 @@ def chart() -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 6), layout="constrained")
-    known = [(name, entry) for name, entry in sorted(ARCHITECTURES.items(), key=_age) if entry.published]
+    oldest_first = sorted(ARCHITECTURES.items(), key=lambda item: item[1].year or 0)
+    known = [(name, entry) for name, entry in oldest_first if entry.published]
     families = list(dict.fromkeys(entry.family for _, entry in known))
     for axes, benchmark in zip(figure.subplots(1, 2), (IMAGENET, CIFAR), strict=True):
         for index, family in enumerate(families):
@@ -106,11 +108,6 @@ def chart() -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
-
-
-def _age(item: tuple[str, Architecture]) -> tuple[int, str, str]:
-    name, entry = item
-    return entry.year or 0, entry.family, name
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -86,7 +86,7 @@ MISTAKES = [
     (["--model", "resnet20", "--set", "batch_size=4096"], 2, "batch_size goes up to 4096, but digits has 1295"),
     (["--model", "resnet20", "--set", "precision=fp8"], 2, "precision must be one of auto, float32, bfloat16"),
     (["--model", "resnet20", "--space", "space.yaml"], 2, "space.yaml, line 2: unknown hyperparameter 'lrr'"),
-    (["--model", "resnet20", "--space", "nowhere.yaml"], 2, "there is no file nowhere.yaml; one-factor studies by name: "),
+    (["--model", "resnet20", "--space", "nowhere.yaml"], 2, "there is no file nowhere.yaml; one-factor studies"),
     (["--model", "resnet20", "--address", "nowhere"], 2, "address must be local, auto, HOST:PORT"),
     (["--model", "resnet20", "--tracking-uri", "file:./mlruns"], 2, "tracking_uri must be sqlite:///FILE.db or http"),
     (["--model", "resnet20", "--tracking-uri", "sqlite:///no/such/x.db"], 2, "names no file in an existing folder"),
