@@ -9,10 +9,12 @@ from search_spaces.parts import (
     NO_POLICY,
     PLAIN,
     POLICY_CONDITIONS,
+    SGD,
     batches,
     mixing,
     policies,
     scaled,
+    steps,
 )
 
 DENSENET_CIFAR = SearchSpace(
@@ -36,14 +38,7 @@ DENSENET_CIFAR = SearchSpace(
         **NO_POLICY,
         **NO_MIXING,
     },
-    fixed={
-        "optimizer": "sgd",
-        "momentum": 0.9,
-        "schedule": "step",
-        "step_start": 0.5,
-        "step_every": 0.25,
-        "step_gamma": 0.1,
-    },
+    fixed={**SGD, **steps(0.5, 0.25)},
     conditions=POLICY_CONDITIONS,
 )
 
@@ -51,7 +46,7 @@ DENSENET = SearchSpace(
     distributions=DENSENET_CIFAR.distributions,
     # the same section for ImageNet: rate 0.1 at batch 256, a tenth of it from epoch 30 and from epoch 60 of 90 on
     baseline={**DENSENET_CIFAR.baseline, "lr": scaled(0.1, 256, to=64)},
-    fixed={**DENSENET_CIFAR.fixed, "step_start": 1 / 3, "step_every": 1 / 3},
+    fixed={**SGD, **steps(1 / 3, 1 / 3)},
     conditions=POLICY_CONDITIONS,
 )
 

@@ -11,10 +11,12 @@ from search_spaces.parts import (
     NO_POLICY,
     PLAIN,
     POLICY_CONDITIONS,
+    RMSPROP,
     batches,
     mixing,
     policies,
     scaled,
+    steps,
 )
 
 EFFICIENTNET_B0 = SearchSpace(
@@ -46,14 +48,7 @@ EFFICIENTNET_B0 = SearchSpace(
         **NO_MIXING,
     },
     # x 0.97 every 2.4 of 350 epochs
-    fixed={
-        "optimizer": "rmsprop",
-        "momentum": 0.9,
-        "schedule": "step",
-        "step_start": 2.4 / 350,
-        "step_every": 2.4 / 350,
-        "step_gamma": 0.97,
-    },
+    fixed={**RMSPROP, **steps(2.4 / 350, 2.4 / 350, factor=0.97)},
     conditions=POLICY_CONDITIONS,
 )
 

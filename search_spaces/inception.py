@@ -3,7 +3,19 @@
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from search_spaces import SearchSpace
-from search_spaces.parts import GENERAL, NO_MIXING, NO_POLICY, PLAIN, POLICY_CONDITIONS, batches, mixing, policies
+from search_spaces.parts import (
+    GENERAL,
+    NO_MIXING,
+    NO_POLICY,
+    PLAIN,
+    POLICY_CONDITIONS,
+    RMSPROP,
+    SGD,
+    batches,
+    mixing,
+    policies,
+    steps,
+)
 
 GOOGLENET = SearchSpace(
     distributions={
@@ -28,14 +40,7 @@ GOOGLENET = SearchSpace(
         **NO_POLICY,
         **NO_MIXING,
     },
-    fixed={
-        "optimizer": "sgd",
-        "momentum": 0.9,
-        "schedule": "step",
-        "step_start": 0.3,
-        "step_every": 0.25,
-        "step_gamma": 0.2,
-    },
+    fixed={**SGD, **steps(0.3, 0.25, factor=0.2)},
     conditions=POLICY_CONDITIONS,
 )
 
@@ -61,16 +66,7 @@ INCEPTION = SearchSpace(
         **NO_POLICY,
         **NO_MIXING,
     },
-    fixed={
-        "optimizer": "rmsprop",
-        "momentum": 0.9,
-        "eps": 1.0,
-        "clip_norm": 2.0,
-        "schedule": "step",
-        "step_start": 0.02,
-        "step_every": 0.02,
-        "step_gamma": 0.94,
-    },
+    fixed={**RMSPROP, "eps": 1.0, "clip_norm": 2.0, **steps(0.02, 0.02, factor=0.94)},
     conditions=POLICY_CONDITIONS,
 )
 

@@ -10,10 +10,13 @@ from search_spaces.parts import (
     PLAIN,
     POLICY_CONDITIONS,
     RAND_AUGMENT,
+    RMSPROP,
+    SGD,
     batches,
     mixing,
     policies,
     scaled,
+    steps,
 )
 
 MOBILENET_V2 = SearchSpace(
@@ -36,14 +39,7 @@ MOBILENET_V2 = SearchSpace(
         **NO_POLICY,
         **NO_MIXING,
     },
-    fixed={
-        "optimizer": "sgd",
-        "momentum": 0.9,
-        "schedule": "step",
-        "step_start": 1 / 300,
-        "step_every": 1 / 300,
-        "step_gamma": 0.98,
-    },
+    fixed={**SGD, **steps(1 / 300, 1 / 300, factor=0.98)},
     conditions=POLICY_CONDITIONS,
 )
 
@@ -71,14 +67,7 @@ MOBILENET_V3 = SearchSpace(
         "erasing": 0.2,
         "ema_decay": 0.999,
     },
-    fixed={
-        "optimizer": "rmsprop",
-        "momentum": 0.9,
-        "schedule": "step",
-        "step_start": 2 / 600,
-        "step_every": 2 / 600,
-        "step_gamma": 0.973,
-    },
+    fixed={**RMSPROP, **steps(2 / 600, 2 / 600, factor=0.973)},
     conditions=POLICY_CONDITIONS,
 )
 

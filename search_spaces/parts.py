@@ -24,6 +24,15 @@ def batches(*sizes: int) -> Part:
     return {"batch_size": CategoricalDistribution(sizes)}
 
 
+SGD: Recipe = MappingProxyType({"optimizer": "sgd", "momentum": 0.9})
+RMSPROP: Recipe = MappingProxyType({"optimizer": "rmsprop", "momentum": 0.9})
+
+
+def steps(start: float, every: float, *, factor: float = 0.1) -> Recipe:
+    """A rate that falls to a `factor` of itself at `start`, and then each `every`; both are shares of the training."""
+    return {"schedule": "step", "step_start": start, "step_every": every, "step_gamma": factor}
+
+
 GENERAL: Part = MappingProxyType(
     {
         "warmup": FloatDistribution(0.0, 0.3),  # a share of the epochs; short runs at a high rate need it most

@@ -5,9 +5,20 @@ from dataclasses import replace
 from optuna.distributions import FloatDistribution
 
 from search_spaces import SearchSpace
-from search_spaces.parts import GENERAL, NO_MIXING, NO_POLICY, PLAIN, POLICY_CONDITIONS, batches, mixing, policies
+from search_spaces.parts import (
+    GENERAL,
+    NO_MIXING,
+    NO_POLICY,
+    PLAIN,
+    POLICY_CONDITIONS,
+    SGD,
+    batches,
+    mixing,
+    policies,
+    steps,
+)
 
-COSINE = {"optimizer": "sgd", "momentum": 0.9, "schedule": "cosine"}
+COSINE = {**SGD, "schedule": "cosine"}
 
 RESNET_CIFAR = SearchSpace(
     distributions={
@@ -28,14 +39,7 @@ RESNET_CIFAR = SearchSpace(
         **NO_MIXING,
     },
     # 64,000 steps, a tenth of the rate from 32,000 and from 48,000 on
-    fixed={
-        "optimizer": "sgd",
-        "momentum": 0.9,
-        "schedule": "step",
-        "step_start": 0.5,
-        "step_every": 0.25,
-        "step_gamma": 0.1,
-    },
+    fixed={**SGD, **steps(0.5, 0.25)},
     conditions=POLICY_CONDITIONS,
 )
 

@@ -10,10 +10,12 @@ from search_spaces.parts import (
     NO_POLICY,
     PLAIN,
     POLICY_CONDITIONS,
+    SGD,
     batches,
     mixing,
     policies,
     scaled,
+    steps,
 )
 
 DEPTHS = (11, 13, 16, 19)
@@ -47,14 +49,7 @@ VGG_BN = SearchSpace(
         **NO_POLICY,
         **NO_MIXING,
     },
-    fixed={
-        "optimizer": "sgd",
-        "momentum": 0.9,
-        "schedule": "step",
-        "step_start": 1 / 3,
-        "step_every": 1 / 3,
-        "step_gamma": 0.1,
-    },
+    fixed={**SGD, **steps(1 / 3, 1 / 3)},
     conditions=POLICY_CONDITIONS,
 )
 
@@ -62,7 +57,7 @@ VGG_BN_CIFAR = SearchSpace(
     distributions=VGG_BN.distributions,
     # github.com/kuangliu/pytorch-cifar: 0.1 at batch 128, cosine, 200 epochs; 92.64 % for VGG-16 on CIFAR-10
     baseline={**VGG_BN.baseline, "lr": 0.1, "weight_decay": 5e-4, "dropout": 0.0},
-    fixed={"optimizer": "sgd", "momentum": 0.9, "schedule": "cosine"},
+    fixed={**SGD, "schedule": "cosine"},
     conditions=POLICY_CONDITIONS,
 )
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from tuning.levels import TITLES, OneFactorResult, rows
 from tuning.prepare import Prepared
-from tuning.report import REPORT, page, svg, table
+from tuning.report import REPORT, label_epochs, page, svg, table
 from tuning.spec import METRIC
 from tuning.view import describe
 
@@ -83,12 +83,7 @@ def _curves(result: OneFactorResult) -> str:
     for axes, (metric, label) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         for level, colour in _coloured(result).items():
             _curve(axes, _by_epoch(result, level, metric), level, colour)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(label)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        if metric.endswith("loss"):
-            axes.set_yscale("log")
-        axes.spines[["top", "right"]].set_visible(False)
+        label_epochs(axes, metric, label)
     figure.axes[0].legend(frameon=False, fontsize=8)
     return svg(figure)
 

@@ -6,7 +6,9 @@ import io
 from collections.abc import Sequence
 from html import escape
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from datasets import Splits
 from tuning.outcome import StudyResult
@@ -69,14 +71,19 @@ def _plot(result: StudyResult, panels: Sequence[tuple[str, str]]) -> str:
             marker = "o" if len(epochs) == 1 else None
             values = [metrics[metric] for metrics in record.epochs]
             axes.plot(epochs, values, color=colour, linewidth=width, label=name, marker=marker, markersize=3)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(label)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        if metric.endswith("loss"):
-            axes.set_yscale("log")
-        axes.spines[["top", "right"]].set_visible(False)
+        label_epochs(axes, metric, label)
     figure.axes[0].legend(frameon=False, fontsize=8)
     return svg(figure)
+
+
+def label_epochs(axes: Axes, metric: str, label: str) -> None:
+    """Makes a panel one of `metric` over epochs."""
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if metric.endswith("loss"):
+        axes.set_yscale("log")
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def svg(figure: Figure) -> str:
