@@ -54,7 +54,7 @@ MISTAKES = [
     (["--model", "vit_b_16", "--set", "image_size=40"], 2, "a multiple of 16 px, got 40"),
     (["--model", "timm:resnet81"], 2, "timm has no model 'resnet81'; did you mean timm:resnet"),
     (["--model", "resnet20", "--set", "seeds=3"], 2, "--set seeds is for one-factor studies"),
-    (["--space", "levels.yaml", "--trials", "3"], 2, "--trials is not for levels.yaml, which trains each level once"),
+    (["--space", "levels.yaml", "--trials", "3"], 2, "--trials does not go with levels.yaml, which trains each level"),
     (["--space", "levels.yaml", "--set", "sampler=random"], 2, "--set sampler is for searches"),
     (["--space", "levels.yaml", "--set", "lr=0.1:0.2"], 2, "--set lr: levels.yaml compares levels"),
     (["--space", "levels.yaml", "--set", "mixup=0.1"], 2, "--set mixup: levels.yaml varies it itself, in some"),

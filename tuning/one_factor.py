@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import ray
 from ray import tune
 
 from cluster.resources import Resources
-from cluster.session import call_on_worker, session
+from cluster.session import session
 from tuning import one_factor_report
 from tuning.checkpoint import write_json
 from tuning.finals import measure
@@ -88,11 +89,15 @@ def _setups(prepared: Prepared, setup: TrialSetup) -> dict[str, TrialSetup]:
 
 
 def _test(setups: Mapping[str, TrialSetup], log: StudyLog, trial: Resources) -> None:
-    """Reads the test set for every trained replicate that has not been measured yet."""
-    for level, setup in setups.items():
-        records = [record for record in log.records.values() if record.config["level"] == level and record.complete]
-        records = [record for record in records if record.test_accuracy is None]
-        paths = [setup.folder / "trials" / trial_name(record.number) / "best.safetensors" for record in records]
-        accuracies = call_on_worker(measure, setup, paths, address=setup.spec.address, trial=trial)
-        for record, accuracy in zip(records, accuracies, strict=True):
-            log.emit("test", trial=record.number, accuracy=accuracy)
+    """Reads the test set for every trained replicate that has not been measured yet, as many at once as fit."""
+    task = ray.remote(measure).options(num_cpus=trial.cpus, num_gpus=trial.gpus)
+    shared = {level: ray.put(setup) for level, setup in setups.items()}
+    pending = {}
+    for number, record in log.records.items():
+        if record.complete and record.test_accuracy is None:
+            level = record.config["level"]
+            path = setups[level].folder / "trials" / trial_name(number) / "best.safetensors"
+            pending[number] = task.remote(shared[level], [path])
+    for number, answer in pending.items():
+        (accuracy,) = ray.get(answer)
+        log.emit("test", trial=number, accuracy=accuracy)
