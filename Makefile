@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN = .venv/bin
 ARGS ?=
+# tests of networks need nothing but a core each; all others start Rays and servers that want the machine
+NETWORKS = tests/test_models.py tests/test_inception.py
 MODEL = $(if $(findstring --model,$(ARGS))$(findstring --resume,$(ARGS)),,--model efficientnet_b0)
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION = false
 export MLFLOW_DISABLE_TELEMETRY = true
@@ -11,7 +13,8 @@ tune: .venv/installed
 	$(BIN)/python -m tuning.launch $(MODEL) $(ARGS)
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(NETWORKS)
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(NETWORKS))
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .
