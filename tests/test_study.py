@@ -230,9 +230,9 @@ def test_a_trial_that_fails_costs_only_itself(ray_session: None, tmp_path: Path)
 
 
 def test_the_time_budget_ends_the_search_with_the_best_so_far(ray_session: None, tmp_path: Path) -> None:
-    result = run_study(small(tmp_path, trials=500, epochs=4, time_budget=25.0))
+    result = run_study(small(tmp_path, trials=500, epochs=4, time_budget=40.0))
     assert 1 <= result.trials < 500
-    assert result.seconds["search"] < 60
+    assert result.seconds["search"] < 90
     assert {record.outcome for record in result.records.values()} >= {"completed", "interrupted"}
     assert result.val_accuracy > 0
 
