@@ -3,11 +3,12 @@
 import time
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 import datasets
-from tuning.formats import candidates, fastest
+from tuning.formats import candidates, fastest, has_bfloat16
 from tuning.spec import HParams
 from tuning.training import Format, Training
 
@@ -36,7 +37,6 @@ class Paced(Training):
 
 
 def test_the_fastest_is_chosen_and_the_hopeless_given_up() -> None:
-    torch.set_num_threads(1)
     Paced.steps = {}
 
     def make(format: Format) -> Training:
@@ -48,7 +48,7 @@ def test_the_fastest_is_chosen_and_the_hopeless_given_up() -> None:
         torch.tensor(SPLITS.train.images[:32]), torch.tensor(SPLITS.train.labels[:32]), torch.Generator()
     )
     Paced.steps = {}
-    chosen, speeds = fastest(make, candidates("auto", "auto"))
+    chosen, speeds = fastest(make, candidates("auto", "auto", "cuda"))
     assert name(chosen) == "float32 channels_last"
     assert speeds[chosen] == max(speeds.values())
     assert Paced.steps["bfloat16 contiguous"] == 1
@@ -56,6 +56,25 @@ def test_the_fastest_is_chosen_and_the_hopeless_given_up() -> None:
 
 
 def test_what_the_user_fixes_is_not_varied() -> None:
-    assert [name(f) for f in candidates("auto", "auto")] == list(SECONDS)
-    assert candidates("bfloat16", "channels_last") == [Format(precision="bfloat16", memory_format="channels_last")]
-    assert len(candidates("auto", "contiguous")) == 2
+    assert [name(f) for f in candidates("auto", "auto", "cuda")] == list(SECONDS)
+    fixed = Format(precision="bfloat16", memory_format="channels_last")
+    assert candidates("bfloat16", "channels_last", "cpu") == candidates("bfloat16", "channels_last", "cuda") == [fixed]
+    assert len(candidates("auto", "contiguous", "cuda")) == 2
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx2": True, "avx512_f": True, "avx512_bf16": False}, False),
+        ({"avx512_bf16": True}, True),
+        ({"bf16": True}, True),
+    ],
+    ids=str,
+)
+def test_bfloat16_is_left_to_machines_that_compute_it(capabilities: dict[str, bool], expected: bool) -> None:
+    assert has_bfloat16(capabilities) == expected
+
+
+def test_a_cpu_that_emulates_bfloat16_does_not_time_it() -> None:
+    precisions = {format.precision for format in candidates("auto", "auto", "cpu")}
+    assert ("bfloat16" in precisions) == has_bfloat16(torch.cpu.get_capabilities())

@@ -93,13 +93,12 @@ def make_setup(prepared: Prepared, trial: Resources, phase: Callable[[str], None
     known = study_file.read_format(folder)
     if known:  # a resumed study keeps its format
         return dataclasses.replace(setup, format=known)
-    formats = candidates(spec.precision, spec.memory_format)
+    chosen = Format(precision=spec.precision, memory_format=spec.memory_format)
     speeds: Mapping[Format, float] = {}
-    chosen = formats[0]
-    if len(formats) > 1:
+    if "auto" in (spec.precision, spec.memory_format):
         phase("timing precisions and memory formats")
         baseline = space.active(space.baseline)
-        chosen, speeds = call_on_worker(_time_formats, setup, baseline, formats, address=spec.address, trial=trial)
+        chosen, speeds = call_on_worker(_choose_format, setup, baseline, address=spec.address, trial=trial)
     study_file.write(prepared, chosen, speeds)
     return dataclasses.replace(setup, format=chosen)
 
@@ -123,9 +122,10 @@ def _replayed(prepared: Prepared, records: Records) -> tuple[RungSearcher, RungS
     return searcher, scheduler
 
 
-def _time_formats(
-    setup: TrialSetup, baseline: dict[str, Any], formats: list[Format]
-) -> tuple[Format, Mapping[Format, float]]:
+def _choose_format(setup: TrialSetup, baseline: dict[str, Any]) -> tuple[Format, Mapping[Format, float]]:
+    formats = candidates(setup.spec.precision, setup.spec.memory_format, setup.device)
+    if len(formats) == 1:
+        return formats[0], {}
     return fastest(lambda format: setup.training(baseline, setup.spec.seed, format=format), formats)
 
 
