@@ -1,7 +1,7 @@
 """RandAugment and TrivialAugment: torchvision's operations to the pixel, drawn uniformly for each image on its own."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from tuning import policies
-from tuning.policies import BINS, Operation, operations, rand_augment, trivial_augment
+from tuning.policies import BINS, operations, rand_augment, trivial_augment
 
 NAMES = tuple(operations(8, 8))
 
@@ -117,22 +117,28 @@ def test_each_operation_and_sign_is_drawn_equally_often() -> None:
     assert uniform(signed, 2 * 9)
 
 
-def mark(images: Tensor, magnitudes: Tensor) -> Tensor:
-    return (images + magnitudes[:, None, None, None]).to(torch.uint8)
+def shifts(before: Tensor, after: Tensor, distances: Sequence[int]) -> Counter[int]:
+    """How many images were moved to the right by each of the distances, and by nothing else."""
+    moved = {distance: policies.translate_x(before[:1], torch.tensor([float(distance)])) for distance in distances}
+    return Counter({distance: int((after == image).flatten(1).all(1).sum()) for distance, image in moved.items()})
 
 
-def test_trivial_augment_draws_each_magnitude_equally_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    marking = {"Mark": Operation(mark, 0.0, 0.0, 30.0, signed=False)}
-    monkeypatch.setattr(policies, "operations", lambda height, width: marking)
-    after = trivial_augment(torch.zeros(20_000, 1, 1, 1, dtype=torch.uint8), generator())
-    assert uniform(Counter(after.flatten().tolist()), BINS)
+def test_trivial_augment_draws_each_magnitude_equally_often() -> None:
+    before = torch.arange(100, 140, dtype=torch.uint8).expand(40_000, 1, 1, 40)
+    after = trivial_augment(before, generator())
+    strengths = torch.linspace(0, 32, BINS).long().tolist()[1:]  # the first moves nothing
+    distances = [sign * strength for strength in strengths for sign in (1, -1)]
+    counts = shifts(before, after, distances)
+    assert uniform(counts, 2 * (BINS - 1))
+    share = counts.total() / len(before)
+    assert share == pytest.approx((BINS - 1) / BINS / len(NAMES), rel=0.1), "the one left out is as frequent"
 
 
-@pytest.mark.parametrize("magnitude", [0.5, 9, 14.25, 30])
-def test_a_magnitude_between_two_bins_is_between_their_strengths(
-    magnitude: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    marking = {"Mark": Operation(mark, 10.0, 130.0, 0.0, signed=False)}
-    monkeypatch.setattr(policies, "operations", lambda height, width: marking)
-    before = torch.arange(8, dtype=torch.uint8).view(8, 1, 1, 1)
-    assert torch.equal(rand_augment(before, 1, magnitude, generator()), before + int(10 + 4 * magnitude))
+@pytest.mark.parametrize(("magnitude", "distance"), [(0.5, 5), (9, 90), (14.25, 142), (30, 300)])
+def test_a_magnitude_between_two_bins_is_between_their_strengths(magnitude: float, distance: int) -> None:
+    """RandAugment's longest move is 150 of 331 pixels: 300 of these 662."""
+    before = (torch.arange(662) % 251).to(torch.uint8).expand(500, 1, 1, 662)
+    after = rand_augment(before, 1, magnitude, generator())
+    near = {sign * (distance + beside): beside for sign in (1, -1) for beside in (-2, -1, 0, 1, 2)}
+    counts = shifts(before, after, list(near))
+    assert all((count > 0) == (near[moved] == 0) for moved, count in counts.items()), counts
