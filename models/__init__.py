@@ -45,11 +45,12 @@ def build(name: str, *, num_classes: int, image_size: int, in_channels: int = 3,
     Raises:
         ValueError: an unknown name, an image size that it cannot take, or an option it does not have.
     """
-    _check(name, image_size, in_channels, overrides)
+    entry = architecture(name)
+    _check(name, entry, image_size, in_channels, overrides)
     from models.stems import initialise, take_grey
 
     scheme = overrides.pop(INIT, None)
-    module = importlib.import_module(f"models.{architecture(name).module}")
+    module = importlib.import_module(f"models.{entry.module}")
     own_name = name.removeprefix(TIMM)
     network: nn.Module = module.build(own_name, num_classes=num_classes, image_size=image_size, **overrides)
     if scheme is not None:
@@ -61,20 +62,19 @@ def build(name: str, *, num_classes: int, image_size: int, in_channels: int = 3,
 
 def check(name: str, *, image_size: int, in_channels: int = 3, options: Iterable[str] = ()) -> None:
     """Raises the `ValueError` of `build` before anything is built."""
-    _check(name, image_size, in_channels, options)
+    _check(name, architecture(name), image_size, in_channels, options)
     if name.startswith(TIMM):
         from models import timm_models
 
         timm_models.check(name.removeprefix(TIMM), image_size=image_size)
 
 
-def _check(name: str, image_size: int, in_channels: int, options: Iterable[str]) -> None:
-    entry = architecture(name)
+def _check(name: str, entry: Architecture, image_size: int, in_channels: int, options: Iterable[str]) -> None:
     if not entry.fits(image_size):
         multiple = f" and a multiple of {entry.multiple} px" if entry.multiple > 1 else ""
         raise ValueError(
             f"{name} needs images of at least {entry.min_size} px{multiple}, got {image_size}: "
-            f"{_others(name, image_size)} or image_size={entry.fitting_size(image_size)}"
+            f"{_others(entry.family, image_size)} or image_size={entry.fitting_size(image_size)}"
         )
     if in_channels not in (1, 3):
         raise ValueError(f"{name} takes images of 1 or 3 channels, got {in_channels}")
@@ -83,9 +83,8 @@ def _check(name: str, image_size: int, in_channels: int, options: Iterable[str])
         raise ValueError(f"{name} has no option {', '.join(unknown)}; it has: {known}")
 
 
-def _others(name: str, image_size: int) -> str:
-    """Architectures for such images, those of the same family first."""
-    family = architecture(name).family
+def _others(family: str, image_size: int) -> str:
+    """Architectures for such images, those of the family first."""
     fitting = [other for other in names() if ARCHITECTURES[other].fits(image_size)]
     related = [other for other in fitting if ARCHITECTURES[other].family == family]
     small = [other for other in fitting if ARCHITECTURES[other].native_size == 32]

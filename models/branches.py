@@ -4,6 +4,8 @@
 import torch
 from torch import Tensor, nn
 
+from models.stems import he
+
 SMALLEST_STOCK = 75  # px; below, the stem that Inception-v3 and later share and the two reductions leave no pixel
 
 Step = tuple[int, int | tuple[int, int]]  # a convolution's width and kernel
@@ -45,9 +47,5 @@ def network(*layers: nn.Module, width: int, num_classes: int, dropout: float) ->
     module = nn.Sequential(
         *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(width, num_classes)
     )
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+    he(module)
     return module

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.stems import he
+
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
@@ -55,12 +57,10 @@ def build(
             layers.append(DenseLayer(width, growth, form.compact, dropout))
             width += growth
     layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    network = nn.Sequential(*layers, nn.Linear(width, num_classes))
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
-            nn.init.zeros_(module.bias)
+    head = nn.Linear(width, num_classes)
+    network = nn.Sequential(*layers, head)
+    he(network)
+    nn.init.zeros_(head.bias)
     return network
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.stems import SMALL_IMAGE, small_convolution
+from models.stems import SMALL_IMAGE, he, small_convolution
 
 STAGES = {  # name -> blocks of each stage, and whether they are bottlenecks
     "preact_resnet18": ((2, 2, 2, 2), False),
@@ -60,9 +60,7 @@ class PreActResNet(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.BatchNorm2d(width)
         self.fc = nn.Linear(width, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        he(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.norm(self.blocks(self.stem(x))))

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.stems import without_norm
+from models.stems import he, without_norm
 
 BLOCKS = {  # name -> blocks a stage, and the kind of skip
     "resnet20": (3, "A"),
@@ -70,9 +70,7 @@ class CifarResNet(nn.Module):
                 in_width = width
         self.layers = nn.Sequential(*layers)
         self.fc = nn.Linear(64, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        he(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layers(F.relu(self.bn1(self.conv1(x))))

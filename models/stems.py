@@ -1,6 +1,5 @@
 """The first convolution of a network, and what becomes of it for small and for grey images."""
 
-import torch
 from torch import nn
 
 SMALL_IMAGE = 64  # px; below, a stem made for ImageNet leaves almost no map: 62.7 % against 80.4 % on CIFAR-100
@@ -18,10 +17,19 @@ def take_grey(network: nn.Module) -> None:
     convolution.weight = nn.Parameter(convolution.weight.detach().sum(1, keepdim=True))
 
 
+def he(network: nn.Module) -> None:
+    """Draws the weights of all convolutions as ResNets do (https://arxiv.org/abs/1502.01852, by the fan-out)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 def small_convolution(width: int) -> nn.Conv2d:
     """A 3x3 convolution of stride 1 in place of a stem that halves the image twice."""
     convolution = nn.Conv2d(3, width, 3, 1, 1, bias=False)
-    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    he(convolution)
     return convolution
 
 
@@ -55,4 +63,4 @@ def initialise(network: nn.Module, scheme: str) -> None:
             else:
                 nn.init.normal_(module.weight, std=0.01)
             if module.bias is not None:
-                torch.nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.bias)

@@ -6,6 +6,8 @@ The small ones end in global average pooling and one linear layer, in place of n
 from torch import nn
 from torchvision.models import vgg
 
+from models.stems import he
+
 SMALL = {  # name -> convolutions before each of the five poolings, and whether each is batch-normalised
     "vgg11_cifar": ((1, 1, 2, 2, 2), False),
     "vgg13_cifar": ((2, 2, 2, 2, 2), False),
@@ -46,9 +48,7 @@ def _features(depths: tuple[int, ...], normalised: bool, dropout2d: float) -> nn
     for depth, width in zip(depths, WIDTHS, strict=True):
         for _ in range(depth):
             convolution = nn.Conv2d(in_width, width, 3, padding=1)
-            nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-            assert convolution.bias is not None
-            nn.init.zeros_(convolution.bias)
+            he(convolution)
             layers += [convolution, nn.BatchNorm2d(width)] if normalised else [convolution]
             layers.append(nn.ReLU(inplace=True))
             in_width = width

@@ -1,5 +1,7 @@
 """Search spaces of the DenseNets: SGD with little weight decay."""
 
+from dataclasses import replace
+
 from optuna.distributions import FloatDistribution
 
 from search_spaces import SearchSpace
@@ -42,12 +44,11 @@ DENSENET_CIFAR = SearchSpace(
     conditions=POLICY_CONDITIONS,
 )
 
-DENSENET = SearchSpace(
-    distributions=DENSENET_CIFAR.distributions,
+DENSENET = replace(
+    DENSENET_CIFAR,
     # the same section for ImageNet: rate 0.1 at batch 256, a tenth of it from epoch 30 and from epoch 60 of 90 on
     baseline={**DENSENET_CIFAR.baseline, "lr": scaled(0.1, 256, to=64)},
     fixed={**SGD, **steps(1 / 3, 1 / 3)},
-    conditions=POLICY_CONDITIONS,
 )
 
 SPACES = {

@@ -1,5 +1,7 @@
 """Search spaces of the Inceptions: SGD for GoogLeNet, RMSprop with a large epsilon for its successors."""
 
+from dataclasses import replace
+
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from search_spaces import SearchSpace
@@ -70,14 +72,13 @@ INCEPTION = SearchSpace(
     conditions=POLICY_CONDITIONS,
 )
 
-INCEPTION_V3 = SearchSpace(
+INCEPTION_V3 = replace(
+    INCEPTION,
     distributions={
         **INCEPTION.distributions,
         "aux_weight": CategoricalDistribution((0.0, 0.4)),  # 0.4 in the authors' code
     },
     baseline={**INCEPTION.baseline, "dropout": 0.2, "aux_weight": 0.4},
-    fixed=INCEPTION.fixed,
-    conditions=INCEPTION.conditions,
 )
 
 SPACES = {

@@ -1,5 +1,7 @@
 """Search spaces of the MobileNets: small networks, small weight decay, rates that fall a little each epoch."""
 
+from dataclasses import replace
+
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from search_spaces import SearchSpace
@@ -44,14 +46,13 @@ MOBILENET_V2 = SearchSpace(
 )
 
 # Howard et al. 2017 and its released code: the same rate and decay as its successor, hardly any dropout.
-MOBILENET_V1 = SearchSpace(
-    distributions=MOBILENET_V2.distributions,
+MOBILENET_V1 = replace(
+    MOBILENET_V2,
     baseline={**MOBILENET_V2.baseline, "dropout": 0.001},
-    fixed=MOBILENET_V2.fixed,
-    conditions=POLICY_CONDITIONS,
 )
 
-MOBILENET_V3 = SearchSpace(
+MOBILENET_V3 = replace(
+    MOBILENET_V2,
     distributions={
         **MOBILENET_V2.distributions,
         "lr": FloatDistribution(2e-4, 0.02, log=True),  # RMSprop: 0.004 is the published one at this batch size
@@ -68,7 +69,6 @@ MOBILENET_V3 = SearchSpace(
         "ema_decay": 0.999,
     },
     fixed={**RMSPROP, **steps(2 / 600, 2 / 600, factor=0.973)},
-    conditions=POLICY_CONDITIONS,
 )
 
 SPACES = {

@@ -46,15 +46,15 @@ RESNET_CIFAR = SearchSpace(
 # The same section lets ResNet-110 begin at 0.01 until it trains better than chance: 400 of its 64,000 steps.
 RESNET110 = replace(RESNET_CIFAR, baseline={**RESNET_CIFAR.baseline, "warmup": 400 / 64_000})
 
-RESNET_CIFAR_B = SearchSpace(
-    distributions=RESNET_CIFAR.distributions,
+RESNET_CIFAR_B = replace(
+    RESNET_CIFAR,
     # github.com/chenyaofo/pytorch-cifar-models: 0.1 at batch 256, 92.60 % for ResNet-20 in 200 epochs
     baseline={**RESNET_CIFAR.baseline, "lr": 0.05, "weight_decay": 5e-4},
     fixed=COSINE,
-    conditions=POLICY_CONDITIONS,
 )
 
-RESNET = SearchSpace(
+RESNET = replace(
+    RESNET_CIFAR,
     distributions={
         **RESNET_CIFAR.distributions,
         **policies(),  # forty times the parameters stand stronger policies and mixing
@@ -63,10 +63,10 @@ RESNET = SearchSpace(
     # github.com/kuangliu/pytorch-cifar: 93.02 % for ResNet-18 on CIFAR-10 (200 epochs, cosine)
     baseline={**RESNET_CIFAR.baseline, "weight_decay": 5e-4},
     fixed=COSINE,
-    conditions=POLICY_CONDITIONS,
 )
 
-WIDE_RESNET = SearchSpace(
+WIDE_RESNET = replace(
+    RESNET,
     distributions={
         **RESNET.distributions,
         "dropout": FloatDistribution(0.0, 0.4),  # 0.3 between the convolutions of a block in the paper
@@ -75,7 +75,6 @@ WIDE_RESNET = SearchSpace(
     # 97.46 % for WRN-28-10 on CIFAR-10. Both are left out of the first trial, because short runs lose by them.
     baseline={**RESNET.baseline, "dropout": 0.0},
     fixed=COSINE,
-    conditions=POLICY_CONDITIONS,
 )
 
 DEPTHS = (18, 34, 50, 101, 152)

@@ -1,5 +1,7 @@
 """Search spaces of the VGGs: those with batch normalisation take ten times the rate of those without."""
 
+from dataclasses import replace
+
 from optuna.distributions import FloatDistribution
 
 from search_spaces import SearchSpace
@@ -21,11 +23,9 @@ from search_spaces.parts import (
 DEPTHS = (11, 13, 16, 19)
 
 # Simonyan and Zisserman 2014, section 3.1: rate 0.01 at batch 256, a tenth of it three times on a plateau
-VGG = SearchSpace(
-    distributions=ALEXNET.distributions,
+VGG = replace(
+    ALEXNET,
     baseline={**ALEXNET.baseline, "lr": scaled(0.01, 256, to=128)},
-    fixed=ALEXNET.fixed,
-    conditions=ALEXNET.conditions,
 )
 
 VGG_BN = SearchSpace(
@@ -53,20 +53,17 @@ VGG_BN = SearchSpace(
     conditions=POLICY_CONDITIONS,
 )
 
-VGG_BN_CIFAR = SearchSpace(
-    distributions=VGG_BN.distributions,
+VGG_BN_CIFAR = replace(
+    VGG_BN,
     # github.com/kuangliu/pytorch-cifar: 0.1 at batch 128, cosine, 200 epochs; 92.64 % for VGG-16 on CIFAR-10
     baseline={**VGG_BN.baseline, "lr": 0.1, "weight_decay": 5e-4, "dropout": 0.0},
     fixed={**SGD, "schedule": "cosine"},
-    conditions=POLICY_CONDITIONS,
 )
 
-VGG_CIFAR = SearchSpace(
-    distributions=ALEXNET.distributions,
+VGG_CIFAR = replace(
+    ALEXNET,
     # the paper's rate, at the batch of 128 that everybody uses for CIFAR; no hidden layers, so nothing to drop
     baseline={**ALEXNET.baseline, "dropout": 0.0},
-    fixed=ALEXNET.fixed,
-    conditions=ALEXNET.conditions,
 )
 
 SPACES = {

@@ -1,6 +1,5 @@
 """The Inception family: auxiliary heads, stems for small images, any size, the same function as other people's code."""
 
-from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
@@ -28,12 +27,8 @@ def build(name: str, image_size: int, *, num_classes: int = 5, **options: Any) -
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def same_weights() -> None:
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("name", HEADS)

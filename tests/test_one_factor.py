@@ -12,7 +12,7 @@ from search_spaces.one_factor import OneFactor
 from tuning import one_factor as runner
 from tuning.grid import GridSearcher
 from tuning.levels import LevelResult, collect, difference, rows, spread
-from tuning.prepare import Prepared, prepare_one_factor
+from tuning.prepare import STUDY_FILE, Prepared, prepare_one_factor
 from tuning.record import TrialRecord
 from tuning.spec import HParams, StudySpec, model_options
 
@@ -108,6 +108,23 @@ def test_levels_share_the_recipe_and_the_data_but_for_what_they_set(tmp_path: Pa
     assert {**plain.space.fixed, "se_ratio": 8} == squeezed.space.fixed
     assert squeezed.splits is plain.splits
     assert (squeezed.spec.model, large.splits.image_size) == ("se_resnet20", 16)
+
+
+def test_what_they_share_is_what_no_level_sets(tmp_path: Path) -> None:
+    whole = prepared(tmp_path)
+    assert whole.shared() == {key: value for key, value in whole.levels["plain"].settings().items()
+                              if key not in ("model", "image_size")}  # fmt: skip
+
+
+def test_only_what_is_a_levels_fault_is_laid_at_its_door(tmp_path: Path) -> None:
+    levels = {"small": {}, "smaller": {"image_size": 4}}
+    study = OneFactor(question="?", model="resnet20", levels=levels)
+    with pytest.raises(ValueError, match=r"^level 'smaller': .*image_size"):
+        prepare_one_factor(spec(tmp_path), study)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / STUDY_FILE).write_text("{}")
+    with pytest.raises(ValueError, match=r"^there is a study 'x' in "):
+        prepare_one_factor(spec(tmp_path), study)
 
 
 def test_options_of_the_recipe_that_a_level_lacks_are_left_out(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def write(result: OneFactorResult, prepared: Prepared) -> None:
         "<h2>Levels</h2>",
         table(["level", "differs from the rest in"], settings),
         "<h2>What all levels share</h2>",
-        table(["hyperparameter", "value"], _shared(prepared)),
+        table(["setting", "value"], [[name, str(value)] for name, value in prepared.shared().items()]),
     ]
     (result.folder / REPORT).write_text(page(result.name, body))
 
@@ -51,13 +51,6 @@ def markdown(result: OneFactorResult) -> str:
     lines = [TITLES, ["---"] * len(TITLES), *rows(result)]
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"**{result.question}** ({result.dataset})\n\n{body}\n"
-
-
-def _shared(prepared: Prepared) -> list[list[str]]:
-    """Settings that are the same in all levels."""
-    spaces = [level.space.fixed for level in prepared.levels.values()]
-    common = set.intersection(*(set(space.items()) for space in spaces))
-    return [[name, str(value)] for name, value in spaces[0].items() if (name, value) in common]
 
 
 def _scores(result: OneFactorResult) -> str:

@@ -8,7 +8,7 @@ import re
 import time
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -100,14 +100,9 @@ def requests(args: argparse.Namespace) -> list[tuple[StudySpec, SearchSpace | On
     """
     if args.model and len(set(args.model)) != len(args.model):
         raise ValueError(f"--model names an architecture twice: {', '.join(args.model)}")
-    settings = [_split(setting) for setting in args.set]
-    if unknown := [key for key, _ in settings if key not in limits.LIMITS and key not in _knobs()]:
-        known = f"fields {', '.join(sorted(_knobs()))}; hyperparameters {', '.join(limits.LIMITS)}"
-        raise ValueError(f"--set {unknown[0]}: there is no such field or hyperparameter; {known}")
-    given = {name: getattr(args, name) for name in FIELDS if getattr(args, name, None) is not None}
-    given |= {key: _convert(key, text) for key, text in settings if key in _knobs()}
-    hyperparameters = [(key, text) for key, text in settings if key in limits.LIMITS]
-    if one_factor := _one_factor(args, hyperparameters):
+    fields, values = _settings(args.set)
+    given = {name: getattr(args, name) for name in FIELDS if getattr(args, name, None) is not None} | fields
+    if one_factor := _one_factor(args, given, values):
         model = _model_of(one_factor, args)
         name = _name(args, Path(args.space).stem)
         return [(StudySpec(**{**given, "model": model, "name": name, "scheduler": "none"}), one_factor)]
@@ -119,32 +114,45 @@ def requests(args: argparse.Namespace) -> list[tuple[StudySpec, SearchSpace | On
     for model in args.model:
         models.architecture(model)  # before the name is made from it
         spec = StudySpec(**{**given, "model": model, "name": _name(args, model)})
-        studies.append((spec, _space(args, model, hyperparameters)))
+        studies.append((spec, _space(args, model, values)))
     return studies
 
 
-def _one_factor(args: argparse.Namespace, hyperparameters: list[tuple[str, str]]) -> OneFactor | None:
+def _settings(texts: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What --set says: fields of the study, and values, lists or ranges of hyperparameters."""
+    settings = [_split(text) for text in texts]
+    if unknown := [key for key, _ in settings if key not in limits.LIMITS and key not in _knobs()]:
+        known = f"fields {', '.join(sorted(_knobs()))}; hyperparameters {', '.join(limits.LIMITS)}"
+        raise ValueError(f"--set {unknown[0]}: there is no such field or hyperparameter; {known}")
+    fields = {key: _convert(key, text) for key, text in settings if key in _knobs()}
+    hyperparameters = [(key, text) for key, text in settings if key in limits.LIMITS]
+    if not hyperparameters:
+        return fields, {}
+    from search_spaces.override import parse as parse_value
+
+    return fields, {key: parse_value(key, text) for key, text in hyperparameters}
+
+
+def _one_factor(args: argparse.Namespace, given: Mapping[str, Any], values: Mapping[str, Any]) -> OneFactor | None:
     """The one-factor study of --space, if it is one, with the values of --set for all of its levels."""
     if not args.space:
         return None
     from search_spaces import one_factor
-    from search_spaces.override import parse as parse_value
 
-    args.space = one_factor.locate(args.space)
-    if not args.space.exists():
-        raise ValueError(f"there is no file {args.space}; one-factor studies by name: {', '.join(one_factor.names())}")
-    if not one_factor.is_one_factor(args.space):
+    path = one_factor.locate(args.space)
+    if not path.exists():
+        raise ValueError(f"there is no file {path}; one-factor studies by name: {', '.join(one_factor.names())}")
+    if not one_factor.is_one_factor(path):
         return None
     for flag in ("trials", "finals"):
-        if getattr(args, flag) is not None:
+        if flag in given:
             raise ValueError(
                 f"--{flag} does not go with {args.space}, which trains each level once a seed; --set seeds=N"
             )
-    for setting in args.set:
-        if (key := setting.partition("=")[0]) in SEARCH_ONLY:
+    for key in SEARCH_ONLY:
+        if key in given:
             raise ValueError(f"--set {key} is for searches; {args.space} trains all of its levels to the end")
-    study = one_factor.read(args.space)
-    values = {key: parse_value(key, text) for key, text in hyperparameters}
+    study = one_factor.read(path)
     for key, value in values.items():
         if isinstance(value, list | dict):
             raise ValueError(f"--set {key}: {args.space} compares levels, it searches no range; give one value")
@@ -164,16 +172,15 @@ def _model_of(study: OneFactor, args: argparse.Namespace) -> str:
     return str(model)
 
 
-def _space(args: argparse.Namespace, model: str, overrides: list[tuple[str, str]]) -> SearchSpace:
+def _space(args: argparse.Namespace, model: str, overrides: Mapping[str, Any]) -> SearchSpace:
     space = search_spaces.for_model(model)
     if args.space:
         space = search_spaces.from_file(args.space, space)
     if overrides:
         from search_spaces.override import override
-        from search_spaces.override import parse as parse_value
 
-        for key, text in overrides:
-            space = override(space, key, parse_value(key, text))
+        for key, value in overrides.items():
+            space = override(space, key, value)
     return space
 
 

@@ -38,42 +38,35 @@ class Prepared:
     def folder(self) -> Path:
         return Path(self.spec.results_dir).absolute() / self.spec.name
 
+    def shared(self) -> dict[str, Any]:
+        """The settings that all levels of a one-factor study have in common."""
+        first, *others = (level.settings() for level in self.levels.values())
+        return {key: value for key, value in first.items() if all((key, value) in other.items() for other in others)}
 
-def prepare(
-    spec: StudySpec, space: SearchSpace | None = None, *, resume: bool = False, splits: Splits | None = None
-) -> Prepared:
-    """Loads the data, unless `splits` are given, and checks that all parts of the request fit together and can be had.
+    def settings(self) -> dict[str, Any]:
+        """What the trainings of a level are made of."""
+        return {"model": self.spec.model, "image_size": self.splits.image_size, **self.space.fixed}
+
+
+def prepare(spec: StudySpec, space: SearchSpace | None = None, *, resume: bool = False) -> Prepared:
+    """Loads the data, and checks that all parts of the request fit together and can be had.
 
     Raises:
         ValueError: they do not fit, or the data is not what it should be.
         ConnectionError: the data could not be downloaded, or Ray or MLflow does not answer.
         NoResources: this machine has not what one trial asks for.
     """
-    check_address(spec.address)
-    check_tracking(spec.tracking_uri)
-    _check_folder(Path(spec.results_dir).absolute(), spec.name, resume)
-    if spec.address == "local":
-        slots(spec, local_resources())
-    space = space or search_spaces.for_model(spec.model)
-    splits = splits or load(spec)
-    options = model_options({**space.distributions, **space.recipe})
-    models.check(spec.model, image_size=splits.image_size, in_channels=splits.channels, options=options)
-    HParams(**space.recipe)
-    largest = _largest("batch_size", space)
-    if largest > len(splits.train):
-        raise ValueError(
-            f"batch_size goes up to {largest}, but {splits.name} has {len(splits.train)} training images; "
-            f"lower it, such as --set batch_size={max(len(splits.train) // 8, 2)}"
-        )
-    return Prepared(spec=spec, space=space, splits=splits)
+    _check_places(spec, resume)
+    return _fit(spec, space or search_spaces.for_model(spec.model), load(spec))
 
 
 def prepare_one_factor(spec: StudySpec, one_factor: OneFactor, *, resume: bool = False) -> Prepared:
-    """`prepare` for each level, on one copy of the data where levels share it.
+    """`prepare` for a study of levels, on one copy of the data where they share it.
 
     Raises:
-        ValueError: as `prepare`, naming the level.
+        ValueError, ConnectionError, NoResources: as `prepare`, naming the level where one of them is to blame.
     """
+    _check_places(spec, resume)
     loaded: dict[tuple[object, ...], Splits] = {}
     levels: dict[str, Prepared] = {}
     for name in one_factor.levels:
@@ -81,10 +74,11 @@ def prepare_one_factor(spec: StudySpec, one_factor: OneFactor, *, resume: bool =
             level_spec, space = _level(spec, one_factor.settings(name))
             entry = models.architecture(level_spec.model)
             key = (level_spec.dataset, level_spec.image_size, entry.min_size, entry.multiple)
-            levels[name] = prepare(level_spec, space, resume=resume or bool(levels), splits=loaded.get(key))
+            if key not in loaded:
+                loaded[key] = load(level_spec)
+            levels[name] = _fit(level_spec, space, loaded[key])
         except ValueError as error:
             raise ValueError(f"level {name!r}: {error}") from error
-        loaded[key] = levels[name].splits
     seeds = spec.seeds or one_factor.seeds
     spec = dataclasses.replace(spec, seeds=seeds, trials=len(levels) * seeds)
     first = next(iter(levels.values()))
@@ -104,6 +98,29 @@ def load(spec: StudySpec) -> Splits:
         val_fraction=spec.val_fraction,
         train_images=spec.train_images,
     )
+
+
+def _check_places(spec: StudySpec, resume: bool) -> None:
+    """That Ray and MLflow answer, the folder is free and this machine takes a trial."""
+    check_address(spec.address)
+    check_tracking(spec.tracking_uri)
+    _check_folder(Path(spec.results_dir).absolute(), spec.name, resume)
+    if spec.address == "local":
+        slots(spec, local_resources())
+
+
+def _fit(spec: StudySpec, space: SearchSpace, splits: Splits) -> Prepared:
+    """That architecture, search space and data go together."""
+    options = model_options({**space.distributions, **space.recipe})
+    models.check(spec.model, image_size=splits.image_size, in_channels=splits.channels, options=options)
+    HParams(**space.recipe)
+    largest = _largest("batch_size", space)
+    if largest > len(splits.train):
+        raise ValueError(
+            f"batch_size goes up to {largest}, but {splits.name} has {len(splits.train)} training images; "
+            f"lower it, such as --set batch_size={max(len(splits.train) // 8, 2)}"
+        )
+    return Prepared(spec=spec, space=space, splits=splits)
 
 
 def _level(spec: StudySpec, settings: Mapping[str, Any]) -> tuple[StudySpec, SearchSpace]:

@@ -66,18 +66,15 @@ def _space_table(model: str, space: SearchSpace) -> Table:
 def _levels_table(prepared: Prepared) -> Table:
     """What each level differs in, and what all of them share."""
     assert prepared.one_factor
-    configs = {name: {"model": level.spec.model, "image_size": level.splits.image_size, **level.space.fixed}
-               for name, level in prepared.levels.items()}  # fmt: skip
-    shared = set.intersection(*(set(config.items()) for config in configs.values()))
+    shared = prepared.shared()
     table = Table(title=prepared.one_factor.question, title_justify="left")
     for title in ("level", "settings"):
         table.add_column(title)
-    for name, config in configs.items():
-        own = {key: value for key, value in config.items() if (key, value) not in shared}
+    for name, level in prepared.levels.items():
+        own = {key: value for key, value in level.settings().items() if key not in shared}
         table.add_row(name, describe(own) or "-")
-    first = next(iter(configs.values()))
     table.add_section()
-    table.add_row("all levels", describe({key: value for key, value in first.items() if (key, value) in shared}))
+    table.add_row("all levels", describe(shared))
     return table
 
 
