@@ -3,7 +3,18 @@
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from search_spaces import SearchSpace
-from search_spaces.parts import GENERAL, NO_MIXING, NO_POLICY, PLAIN, POLICY_CONDITIONS, batches, mixing, policies
+from search_spaces.parts import (
+    COLOUR,
+    CONDITIONS,
+    GENERAL,
+    NO_COLOUR,
+    NO_MIXING,
+    NO_POLICY,
+    PLAIN,
+    batches,
+    mixing,
+    policies,
+)
 
 ALEXNET = SearchSpace(
     distributions={
@@ -14,6 +25,7 @@ ALEXNET = SearchSpace(
         "dropout": FloatDistribution(0.0, 0.7),  # 0.5 against the many weights of the hidden layers
         **batches(32, 64, 128),
         **GENERAL,
+        **COLOUR,
         **policies(),
         **mixing(mixup=0.4),  # strong blending needs normalisation layers and long runs to pay
     },
@@ -26,11 +38,12 @@ ALEXNET = SearchSpace(
         "dropout": 0.5,
         "batch_size": 128,
         **PLAIN,
+        **NO_COLOUR,
         **NO_POLICY,
         **NO_MIXING,
     },
     fixed={"optimizer": "sgd"},
-    conditions=POLICY_CONDITIONS,
+    conditions=CONDITIONS,
 )
 
 SPACES = dict.fromkeys(("alexnet", "alexnet_paper", "alexnet_cifar", "alexnet_cifar_lrn"), ALEXNET)

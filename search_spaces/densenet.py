@@ -6,11 +6,13 @@ from optuna.distributions import FloatDistribution
 
 from search_spaces import SearchSpace
 from search_spaces.parts import (
+    COLOUR,
+    CONDITIONS,
     GENERAL,
+    NO_COLOUR,
     NO_MIXING,
     NO_POLICY,
     PLAIN,
-    POLICY_CONDITIONS,
     SGD,
     batches,
     mixing,
@@ -41,13 +43,14 @@ DENSENET_CIFAR = SearchSpace(
         **NO_MIXING,
     },
     fixed={**SGD, **steps(0.5, 0.25)},
-    conditions=POLICY_CONDITIONS,
+    conditions=CONDITIONS,
 )
 
 DENSENET = replace(
     DENSENET_CIFAR,
+    distributions={**DENSENET_CIFAR.distributions, **COLOUR},
     # the same section for ImageNet: rate 0.1 at batch 256, a tenth of it from epoch 30 and from epoch 60 of 90 on
-    baseline={**DENSENET_CIFAR.baseline, "lr": scaled(0.1, 256, to=64)},
+    baseline={**DENSENET_CIFAR.baseline, **NO_COLOUR, "lr": scaled(0.1, 256, to=64)},
     fixed={**SGD, **steps(1 / 3, 1 / 3)},
 )
 

@@ -6,11 +6,13 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from search_spaces import SearchSpace
 from search_spaces.parts import (
+    COLOUR,
+    CONDITIONS,
     GENERAL,
+    NO_COLOUR,
     NO_MIXING,
     NO_POLICY,
     PLAIN,
-    POLICY_CONDITIONS,
     RMSPROP,
     batches,
     mixing,
@@ -29,6 +31,7 @@ EFFICIENTNET_B0 = SearchSpace(
         "ema_decay": CategoricalDistribution((0.0, 0.99, 0.999)),  # the paper's 0.9999 averages over 10,000 steps
         **batches(32, 64),
         **GENERAL,
+        **COLOUR,
         **policies(),
         **mixing(erasing=0.3, mixup=0.2),  # timm's recipe erases with probability 0.2; 0.2 is what ImageNet recipes mix
     },
@@ -42,6 +45,7 @@ EFFICIENTNET_B0 = SearchSpace(
         "ema_decay": 0.999,
         "batch_size": 64,
         **PLAIN,
+        **NO_COLOUR,
         "warmup": 5 / 350,
         "label_smoothing": 0.1,
         **NO_POLICY,
@@ -49,7 +53,7 @@ EFFICIENTNET_B0 = SearchSpace(
     },
     # x 0.97 every 2.4 of 350 epochs
     fixed={**RMSPROP, **steps(2.4 / 350, 2.4 / 350, factor=0.97)},
-    conditions=POLICY_CONDITIONS,
+    conditions=CONDITIONS,
 )
 
 DROPOUT = (0.2, 0.2, 0.3, 0.3, 0.4, 0.4, 0.5, 0.5)  # of B0 to B7, table 2 of the released code

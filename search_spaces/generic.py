@@ -3,7 +3,18 @@
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from search_spaces import ANY_MODEL, Condition, SearchSpace
-from search_spaces.parts import GENERAL, NO_MIXING, NO_POLICY, PLAIN, POLICY_CONDITIONS, batches, mixing, policies
+from search_spaces.parts import (
+    COLOUR,
+    CONDITIONS,
+    GENERAL,
+    NO_COLOUR,
+    NO_MIXING,
+    NO_POLICY,
+    PLAIN,
+    batches,
+    mixing,
+    policies,
+)
 
 GENERIC = SearchSpace(
     distributions={
@@ -13,6 +24,7 @@ GENERIC = SearchSpace(
         "weight_decay": FloatDistribution(1e-5, 0.1, log=True),  # SGD wants 1e-4 to 5e-4, AdamW a hundred times that
         **batches(32, 64, 128),
         **GENERAL,
+        **COLOUR,
         **policies(),
         **mixing(),
     },
@@ -24,12 +36,13 @@ GENERIC = SearchSpace(
         "weight_decay": 0.01,
         "batch_size": 128,
         **PLAIN,
+        **NO_COLOUR,
         "warmup": 0.1,
         **NO_POLICY,
         **NO_MIXING,
     },
     fixed={"schedule": "cosine"},
-    conditions={**POLICY_CONDITIONS, "momentum": Condition("optimizer", "sgd")},
+    conditions={**CONDITIONS, "momentum": Condition("optimizer", "sgd")},
 )
 
 SPACES = {ANY_MODEL: GENERIC}

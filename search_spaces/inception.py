@@ -6,11 +6,13 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from search_spaces import SearchSpace
 from search_spaces.parts import (
+    COLOUR,
+    CONDITIONS,
     GENERAL,
+    NO_COLOUR,
     NO_MIXING,
     NO_POLICY,
     PLAIN,
-    POLICY_CONDITIONS,
     RMSPROP,
     SGD,
     batches,
@@ -27,6 +29,7 @@ GOOGLENET = SearchSpace(
         "aux_weight": CategoricalDistribution((0.0, 0.3)),  # 0.3 in the paper, which later work found to do little
         **batches(32, 64, 128),
         **GENERAL,
+        **COLOUR,
         **policies(),
         **mixing(),
     },
@@ -39,11 +42,12 @@ GOOGLENET = SearchSpace(
         "aux_weight": 0.3,
         "batch_size": 128,
         **PLAIN,
+        **NO_COLOUR,
         **NO_POLICY,
         **NO_MIXING,
     },
     fixed={**SGD, **steps(0.3, 0.25, factor=0.2)},
-    conditions=POLICY_CONDITIONS,
+    conditions=CONDITIONS,
 )
 
 INCEPTION = SearchSpace(
@@ -53,6 +57,7 @@ INCEPTION = SearchSpace(
         "dropout": FloatDistribution(0.0, 0.5),  # the papers keep 0.8 of the units
         **batches(32, 64),
         **GENERAL,
+        **COLOUR,
         **policies(),
         **mixing(),
     },
@@ -64,12 +69,13 @@ INCEPTION = SearchSpace(
         "dropout": 0.2,
         "batch_size": 32,
         **PLAIN,
+        **NO_COLOUR,
         "label_smoothing": 0.1,
         **NO_POLICY,
         **NO_MIXING,
     },
     fixed={**RMSPROP, "eps": 1.0, "clip_norm": 2.0, **steps(0.02, 0.02, factor=0.94)},
-    conditions=POLICY_CONDITIONS,
+    conditions=CONDITIONS,
 )
 
 INCEPTION_V3 = replace(

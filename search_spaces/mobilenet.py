@@ -6,11 +6,13 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from search_spaces import SearchSpace
 from search_spaces.parts import (
+    COLOUR,
+    CONDITIONS,
     GENERAL,
+    NO_COLOUR,
     NO_MIXING,
     NO_POLICY,
     PLAIN,
-    POLICY_CONDITIONS,
     RAND_AUGMENT,
     RMSPROP,
     SGD,
@@ -28,6 +30,7 @@ MOBILENET_V2 = SearchSpace(
         "dropout": FloatDistribution(0.0, 0.4),  # 0.2 before the last layer
         **batches(32, 64),
         **GENERAL,
+        **COLOUR,
         **policies(),
         **mixing(mixup=0.4),  # a few million parameters: the weak end
     },
@@ -38,11 +41,12 @@ MOBILENET_V2 = SearchSpace(
         "dropout": 0.2,
         "batch_size": 64,
         **PLAIN,
+        **NO_COLOUR,
         **NO_POLICY,
         **NO_MIXING,
     },
     fixed={**SGD, **steps(1 / 300, 1 / 300, factor=0.98)},
-    conditions=POLICY_CONDITIONS,
+    conditions=CONDITIONS,
 )
 
 # Howard et al. 2017 and its released code: the same rate and decay as its successor, hardly any dropout.

@@ -6,11 +6,13 @@ from optuna.distributions import FloatDistribution
 
 from search_spaces import SearchSpace
 from search_spaces.parts import (
+    COLOUR,
+    CONDITIONS,
     GENERAL,
+    NO_COLOUR,
     NO_MIXING,
     NO_POLICY,
     PLAIN,
-    POLICY_CONDITIONS,
     SGD,
     batches,
     mixing,
@@ -40,7 +42,7 @@ RESNET_CIFAR = SearchSpace(
     },
     # 64,000 steps, a tenth of the rate from 32,000 and from 48,000 on
     fixed={**SGD, **steps(0.5, 0.25)},
-    conditions=POLICY_CONDITIONS,
+    conditions=CONDITIONS,
 )
 
 # The same section lets ResNet-110 begin at 0.01 until it trains better than chance: 400 of its 64,000 steps.
@@ -57,11 +59,12 @@ RESNET = replace(
     RESNET_CIFAR,
     distributions={
         **RESNET_CIFAR.distributions,
+        **COLOUR,
         **policies(),  # forty times the parameters stand stronger policies and mixing
         **mixing(),
     },
     # github.com/kuangliu/pytorch-cifar: 93.02 % for ResNet-18 on CIFAR-10 (200 epochs, cosine)
-    baseline={**RESNET_CIFAR.baseline, "weight_decay": 5e-4},
+    baseline={**RESNET_CIFAR.baseline, **NO_COLOUR, "weight_decay": 5e-4},
     fixed=COSINE,
 )
 

@@ -6,10 +6,12 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from search_spaces import SearchSpace
 from search_spaces.parts import (
+    COLOUR,
+    CONDITIONS,
     GENERAL,
+    NO_COLOUR,
     NO_MIXING,
     PLAIN,
-    POLICY_CONDITIONS,
     RAND_AUGMENT,
     TRIVIAL_AUGMENT,
     batches,
@@ -26,6 +28,7 @@ VIT = SearchSpace(
         "clip_norm": CategoricalDistribution((0.0, 1.0)),  # 1 in the first paper, none in DeiT
         **batches(64, 128),
         **GENERAL,
+        **COLOUR,
         **policies(),
         **mixing(),
     },
@@ -37,6 +40,7 @@ VIT = SearchSpace(
         "clip_norm": 0.0,
         "batch_size": 128,
         **PLAIN,
+        **NO_COLOUR,
         "warmup": 5 / 300,
         "label_smoothing": 0.1,
         **RAND_AUGMENT,
@@ -46,7 +50,7 @@ VIT = SearchSpace(
         "cutmix": 1.0,
     },
     fixed={"optimizer": "adamw", "schedule": "cosine"},
-    conditions=POLICY_CONDITIONS,
+    conditions=CONDITIONS,
 )
 
 # github.com/omihub777/ViT-CIFAR: Adam at 1e-3 and batch 128, 5 of 200 epochs of warm-up; RandAugment stands in for its

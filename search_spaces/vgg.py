@@ -7,11 +7,13 @@ from optuna.distributions import FloatDistribution
 from search_spaces import SearchSpace
 from search_spaces.alexnet import ALEXNET
 from search_spaces.parts import (
+    COLOUR,
+    CONDITIONS,
     GENERAL,
+    NO_COLOUR,
     NO_MIXING,
     NO_POLICY,
     PLAIN,
-    POLICY_CONDITIONS,
     SGD,
     batches,
     mixing,
@@ -35,6 +37,7 @@ VGG_BN = SearchSpace(
         "dropout": FloatDistribution(0.0, 0.6),  # 0.5 in the paper's hidden layers; less is left to do beside BN
         **batches(32, 64, 128),
         **GENERAL,
+        **COLOUR,
         **policies(),
         **mixing(),
     },
@@ -46,11 +49,12 @@ VGG_BN = SearchSpace(
         "dropout": 0.5,
         "batch_size": 128,
         **PLAIN,
+        **NO_COLOUR,
         **NO_POLICY,
         **NO_MIXING,
     },
     fixed={**SGD, **steps(1 / 3, 1 / 3)},
-    conditions=POLICY_CONDITIONS,
+    conditions=CONDITIONS,
 )
 
 VGG_BN_CIFAR = replace(

@@ -164,24 +164,41 @@ def test_a_space_holds_together() -> None:
 
 
 def test_the_policy_is_searched_with_its_strength_only_where_it_has_one() -> None:
-    space = base()
+    space, unmet = base(), {"policy_ops", "policy_magnitude", "crop_scale"}
     assert space.conditions["policy_magnitude"] == ("policy", "rand_augment")
-    strong = {**space.baseline, "policy": "rand_augment"}
+    strong = {**space.baseline, "policy": "rand_augment", "augmentation": "resized_crop_flip"}
     assert space.active(strong) == strong
     assert "policy_magnitude" not in space.recipe
-    assert set(space.distributions) - set(space.active(space.baseline)) == {"policy_ops", "policy_magnitude"}
+    assert set(space.distributions) - set(space.active(space.baseline)) == unmet
+
+
+@pytest.mark.parametrize("name", [*models.names(), "timm:convnext_atto"])
+def test_every_table_searches_resized_crops_with_their_scale(name: str) -> None:
+    space = search_spaces.for_model(name)
+    assert "resized_crop_flip" in space.distributions["augmentation"].choices  # type: ignore[attr-defined]
+    assert space.conditions["crop_scale"] == ("augmentation", "resized_crop_flip")
+    assert space.conditions["policy_ops"] == space.conditions["policy_magnitude"] == ("policy", "rand_augment")
+
+
+def test_colour_is_searched_but_for_the_small_networks_of_cifar() -> None:
+    without = {name for name in models.names() if "jitter" not in search_spaces.for_model(name).distributions}
+    kinds = ("resnet", "se_resnet", "plain")
+    small = {f"{kind}{depth}{suffix}" for kind in kinds for depth in (20, 32, 44, 56, 110) for suffix in ("", "_b")}
+    assert without == {*small & set(models.names()), "densenet_40_12", "densenet_100_12", "densenet_bc_100_12"}
 
 
 def test_fixing_a_choice_settles_what_stands_under_it() -> None:
     never, always = change("policy=trivial_augment"), change("policy=rand_augment")
     assert not {"policy_ops", "policy_magnitude"} & {*never.distributions, *never.fixed}
     assert {"policy_ops", "policy_magnitude"} <= set(always.distributions)
-    assert never.conditions == always.conditions == {}
+    assert set(never.conditions) == set(always.conditions) == {"crop_scale"}
     fewer = change("policy=none,rand_augment")
     assert fewer.conditions == base().conditions
-    assert not change("policy=none,trivial_augment").conditions
+    assert set(change("policy=none,trivial_augment").conditions) == {"crop_scale"}
+    assert "crop_scale" in change("augmentation=resized_crop_flip").recipe
+    assert "crop_scale" not in change("augmentation=crop").distributions
     fixed = change("policy_magnitude=5")
-    assert set(fixed.conditions) == {"policy_ops"}
+    assert set(fixed.conditions) == {"policy_ops", "crop_scale"}
     assert fixed.fixed["policy_magnitude"] == 5.0
 
 

@@ -3,7 +3,7 @@
 The operations and their ranges are torchvision's, with nearest sampling and black outside the image.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,8 +13,11 @@ from torch.nn import functional
 BINS = 31  # magnitudes 0 to 30
 
 
+Change = Callable[[Tensor, Tensor], Tensor]  # of uint8 images (N, C, H, W) by N magnitudes, these on the CPU
+
+
 class Operation(NamedTuple):
-    apply: Callable[[Tensor, Tensor], Tensor]  # uint8 images (N, C, H, W) and N magnitudes, these on the CPU
+    apply: Change
     weakest: float
     rand: float  # the strongest of RandAugment
     trivial: float  # the strongest of TrivialAugment's wide space
@@ -62,22 +65,24 @@ def _apply(images: Tensor, bins: Tensor, strongest: Callable[[Operation], float]
     space = operations(images.shape[2], images.shape[3]).values()
     drawn = torch.randint(len(space), (len(images),), generator=generator)
     signs = 2 * torch.randint(2, (len(images),), generator=generator) - 1
-    result = images.clone()
-    for index, operation in enumerate(space):
-        chosen = (drawn == index).nonzero()[:, 0]
-        if len(chosen) == 0:
-            continue
-        magnitudes = _interpolate(torch.linspace(operation.weakest, strongest(operation), BINS), bins[chosen])
-        if operation.signed:
-            magnitudes *= signs[chosen]
-        where = chosen.to(images.device)
-        result.index_copy_(0, where, operation.apply(images.index_select(0, where), magnitudes))
-    return result
+    tables = torch.stack([torch.linspace(operation.weakest, strongest(operation), BINS) for operation in space])
+    lower = bins.long().clamp(max=BINS - 2)
+    magnitudes = torch.lerp(tables[drawn, lower], tables[drawn, lower + 1], (bins - lower).float())
+    signed = torch.tensor([operation.signed for operation in space])[drawn]
+    magnitudes = torch.where(signed, signs * magnitudes, magnitudes)
+    return choose(images, drawn, magnitudes, [operation.apply for operation in space])
 
 
-def _interpolate(table: Tensor, position: Tensor) -> Tensor:
-    lower = position.long().clamp(max=len(table) - 2)
-    return torch.lerp(table[lower], table[lower + 1], (position - lower).float())
+def choose(images: Tensor, drawn: Tensor, magnitudes: Tensor, changes: Sequence[Change]) -> Tensor:
+    """Each image under the one of the `changes` whose index was `drawn` for it."""
+    groups, parts = [], []
+    for index, change in enumerate(changes):
+        group = (drawn == index).nonzero()[:, 0]
+        if len(group):
+            groups.append(group)
+            parts.append(change(images.index_select(0, group.to(images.device)), magnitudes[group]))
+    back = torch.cat(groups).argsort().to(images.device)
+    return torch.cat(parts).index_select(0, back)  # copies whole images; index_copy would go byte by byte
 
 
 def identity(images: Tensor, _: Tensor) -> Tensor:

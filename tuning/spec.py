@@ -40,6 +40,8 @@ class HParams:
     ema_decay: float = 0.0  # of the averaged weights that are validated in place of the last; 0: off
     aux_weight: float = 0.0  # of the loss of each auxiliary head; 0: built without them
     augmentation: str = "none"
+    crop_scale: float = 0.35  # of resized_crop_flip: the smallest share of an image's area that it enlarges; 1: off
+    jitter: float = 0.0  # how far the factors of brightness, contrast and saturation may lie from 1
     policy: str = "none"  # what happens to colours and shapes after crop and flip
     policy_ops: int = 2  # operations an image, of rand_augment
     policy_magnitude: float = 9.0  # of rand_augment, on its scale from 0 to 30
