@@ -17,8 +17,6 @@ FAMILIES = {  # a cheap member of each, the quickest first; the other settings o
     "vit_cifar": ["--set", "image_size=16"],
     "alexnet_cifar": [],
     "googlenet": [],
-    "preact_resnet18": [],
-    "wrn_16_4": [],
     "convnext_tiny": [],
     "swin_t": [],
 }

@@ -1,6 +1,6 @@
-"""Image sets by name: `names()` lists them, `load()` reads one, or a folder of class folders, into `Splits`.
+"""Image sets by name: `names()` lists them, `load()` reads one, a folder or a CSV file, into `Splits`.
 
-Nothing here imports torch; every image is a uint8 array, decoded and resized once.
+Nothing here imports torch; every image is decoded and resized once per machine, into a store that all trials share.
 """
 
 from __future__ import annotations
@@ -8,102 +8,59 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-SOURCES = {  # name -> the module here whose read(root, image_size, fit) gives a Source
+from datasets import decode, store
+from datasets.images import Images, Splits, Task, in_memory
+from datasets.source import Listed, Part, Source
+from datasets.splits import stratified_split
+from datasets.stream import Streamed
+
+__all__ = ["Found", "Images", "Splits", "Task", "check", "find", "in_memory", "load", "names", "stratified_split"]
+
+SOURCES = {  # name -> the module here whose read(root, name) gives a Source
+    "cifar10": "cifar",
+    "cifar100": "cifar",
     "digits": "digits",
-    "fashion_mnist": "fashion_mnist",
+    "emnist_balanced": "mnist",
+    "emnist_letters": "mnist",
+    "fashion_mnist": "mnist",
+    "imagenet": "imagenet",
+    "imagenette": "imagenette",
+    "imagenette_160": "imagenette",
+    "imagenette_320": "imagenette",
+    "kmnist": "mnist",
+    "mnist": "mnist",
+    "qmnist": "mnist",
+    "svhn": "svhn",
+    "voc2012": "voc",
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Images:
-    """Images (N, C, H, W) uint8 with their labels (N,) int64; read-only, because trials share them."""
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        self.images.flags.writeable = False
-        self.labels.flags.writeable = False
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, indices: NDArray[np.int64]) -> Images:
-        """The images at `indices`, copied."""
-        return Images(images=self.images[indices], labels=self.labels[indices])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """What a reader finds: training images, a way to read the test images, and a validation set if one lies ready."""
-
-    train: Images
-    test: Callable[[], Images]
-    classes: tuple[str, ...]
-    val: Images | None = None
-
-
-@dataclass(frozen=True)
-class Splits:
-    """A data set ready for a study. `test` is read at its first use, which only the finals make."""
-
-    name: str
-    train: Images
-    val: Images
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]  # per channel, of the training images scaled to [0, 1]
-    std: tuple[float, ...]
-    read_test: Callable[[], Images]
-    task: Literal["single", "multi"] = "single"
-
-    @cached_property
-    def test(self) -> Images:
-        """The images that no search may see."""
-        return self.read_test()
-
-    @property
-    def channels(self) -> int:
-        return int(self.train.images.shape[1])
-
-    @property
-    def image_size(self) -> int:
-        return int(self.train.images.shape[-1])
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 over the training and validation images and labels."""
-        digest = hashlib.sha256()
-        for part in (self.train, self.val):
-            digest.update(np.ascontiguousarray(part.images).data)
-            digest.update(np.ascontiguousarray(part.labels).data)
-        return digest.hexdigest()
-
-
 def names() -> list[str]:
-    """Every data set with a name; a path to a folder of class folders is one too."""
+    """Every data set with a name; a path to a folder of class folders, or to a CSV file, is one too."""
     return sorted(SOURCES)
 
 
 def check(name: str, root: str | Path) -> str:
-    """The module that reads `name`; a `ValueError` that lists the known names if it is neither known nor a folder."""
+    """The module that reads `name`; a `ValueError` that lists the known names if it is neither known nor a path."""
     if name in SOURCES:
         return SOURCES[name]
-    if _folder(name, root):
-        return "folder"
+    path = _path(name, root)
+    if path and (path.is_dir() or path.suffix.lower() == ".csv"):
+        return "folder" if path.is_dir() else "table"
     close = difflib.get_close_matches(name, names(), n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise ValueError(
-        f"unknown data set {name!r}, and no folder of that name here or in {root}; {hint}"
-        f"known: {', '.join(names())}, or the path of a folder of class folders"
+        f"unknown data set {name!r}, and no folder or .csv file of that name here or in {root}; {hint}"
+        f"known: {', '.join(names())}, or the path of a folder of class folders or of a .csv file"
     )
 
 
@@ -117,7 +74,7 @@ def load(
     val_fraction: float = 0.1,
     train_images: int | None = None,
 ) -> Splits:
-    """The data set `name`, or the folder of class folders of that path, split for a study.
+    """The data set `name`, or the folder or CSV file of that path, split for a study.
 
     `image_size` is the side in pixels (None: what `fit` makes of the set's own). The validation set is a seeded,
     stratified `val_fraction` of train unless the source has one of its own; the test set does not depend on the seed.
@@ -127,43 +84,121 @@ def load(
         ValueError: an unknown name, or files that are not what the set should hold.
         ConnectionError: the set is not there and could not be downloaded.
     """
-    module = importlib.import_module(f"datasets.{check(name, root)}")
-    source: Source = module.read(_folder(name, root) or Path(root), image_size, fit)
-    train, val = source.train, source.val
-    if val is None:
+    found = find(name, root)
+    source = found.source
+    size = image_size or fit(source.native_size or decode.typical_side(_listed(source.train).files))
+    opened = _open(found, "train", size)
+    train = opened.images
+    if source.val:
+        val = _again(found, "val", size)
+    else:
         kept, held_out = stratified_split(train.labels, val_fraction, seed, source.classes)
         train, val = train.take(kept), train.take(held_out)
     if train_images is not None and train_images < len(train):
         train = train.take(stratified_split(train.labels, train_images / len(train), seed, source.classes)[1])
-    pixels = train.images.transpose(1, 0, 2, 3).reshape(train.images.shape[1], -1)
+    mean, std = _statistics(opened.moments[train.rows])
     return Splits(
-        name=name if name in SOURCES else Path(name).resolve().name,
+        name=found.name,
         train=train,
         val=val,
         classes=source.classes,
-        mean=tuple(float(channel.mean(dtype=np.float64)) / 255 for channel in pixels),
-        std=tuple(max(float(channel.std(dtype=np.float64)), 1.0) / 255 for channel in pixels),
-        read_test=source.test,
+        mean=mean,
+        std=std,
+        read_test=partial(_again, found, "test", size),
+        task=source.task,
     )
 
 
-def stratified_split(
-    labels: NDArray[np.int64], fraction: float, seed: int, classes: tuple[str, ...]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sorted indices (kept, held out) with `fraction` of each class held out, at least one image and never all."""
-    rng = np.random.default_rng(seed)
-    held_out: list[NDArray[np.int64]] = []
-    for label, name in enumerate(classes):
-        members = np.flatnonzero(labels == label)
-        if len(members) < 2:
-            raise ValueError(f"class {name!r} has {len(members)} images; a split needs at least 2 of each class")
-        count = min(max(round(fraction * len(members)), 1), len(members) - 1)
-        held_out.append(rng.permutation(members)[:count])
-    out = np.sort(np.concatenate(held_out))
-    return np.setdiff1d(np.arange(len(labels)), out), out
+@dataclass(frozen=True)
+class Found:
+    """Which data set, and where: all that another process needs to read it too."""
+
+    module: str
+    name: str
+    path: Path
+
+    @cached_property
+    def source(self) -> Source:
+        source: Source = importlib.import_module(f"datasets.{self.module}").read(self.path, self.name)
+        return source
+
+    def store_name(self, which: str) -> str:
+        """Tells a part of this set from those of others that have the same name elsewhere."""
+        place = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:8]
+        return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', self.name)}-{which}-{place}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Found, (self.module, self.name, self.path)  # not the lists of files
 
 
-def _folder(name: str, root: str | Path) -> Path | None:
+def find(name: str, root: str | Path) -> Found:
+    """Where the data set `name` lies; nothing is read yet. Raises the `ValueError` of `check`."""
+    module = check(name, root)
+    path = _path(name, root)
+    if path is None:
+        return Found(module, name, Path(root).absolute())
+    resolved = path.resolve()
+    return Found(module, resolved.name if resolved.is_dir() else resolved.stem, path.absolute())
+
+
+@dataclass(frozen=True)
+class _Opened:
+    images: Images
+    moments: NDArray[np.float32]  # (M, C, 2) of all rows of the array
+
+
+def _open(found: Found, which: str, size: int) -> _Opened:
+    part: Part = getattr(found.source, which)
+    again = partial(_again, found, which, size)
+    try:
+        stored = store.opened(part, size, found.store_name(which))
+    except store.TooLarge as error:
+        listed = _listed(part)
+        streamed = Streamed(listed.files, size, whole=listed.whole)
+        images = Images(
+            pixels=streamed,
+            rows=np.arange(len(listed.files)),
+            labels=listed.labels,
+            digest=hashlib.sha256("\0".join(map(str, listed.files)).encode()).hexdigest(),
+            again=again,
+            notes=(f"{which}: {error}, so they are decoded anew in each epoch",),
+        )
+        return _Opened(images, streamed.moments())
+    images = Images(
+        pixels=stored.pixels,
+        rows=stored.rows,
+        labels=stored.labels,
+        digest=stored.digest,
+        again=again,
+        notes=_left_out(which, stored),
+    )
+    return _Opened(images, stored.moments)
+
+
+def _left_out(which: str, stored: store.Stored) -> tuple[str, ...]:
+    if not stored.unreadable:
+        return ()
+    counts = f"{len(stored.unreadable):,} of {len(stored.pixels):,}"
+    return (f"{which}: {counts} images are left out, such as: {stored.unreadable[0]}",)
+
+
+def _again(found: Found, which: str, size: int) -> Images:
+    return _open(found, which, size).images
+
+
+def _listed(part: Part) -> Listed:
+    assert isinstance(part, Listed), "packed images have one size, and room"
+    return part
+
+
+def _statistics(moments: NDArray[np.float32]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel, of pixels scaled to [0, 1]."""
+    mean, squares = np.nanmean(moments.astype(np.float64), axis=0).T
+    std = np.sqrt(np.maximum(squares - np.square(mean), 1.0))
+    return tuple(float(m) / 255 for m in mean), tuple(float(s) / 255 for s in std)
+
+
+def _path(name: str, root: str | Path) -> Path | None:
     if name in SOURCES:
         return None
-    return next((path for path in (Path(name), Path(root) / name) if path.is_dir()), None)
+    return next((path for path in (Path(name), Path(root) / name) if path.exists()), None)

@@ -1,90 +1,102 @@
 """A folder with one folder of images a class, either directly or below train/, val/ and test/."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from datasets import Images, Source, stratified_split
-from datasets.resize import square
+from datasets.source import Labels, Listed, Source
+from datasets.splits import stratified_split
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
-MAX_PIXELS = 50_000_000  # a few kilobytes of PNG can claim far more: a decompression bomb
-MAX_NATIVE_SIZE = 224
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+PARTS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 TEST_FRACTION = 0.2  # of a folder without test/; the same for every seed
 
 
-def read(root: Path, image_size: int | None, fit: Callable[[int], int]) -> Source:
-    parts = {part: root / part for part in ("train", "val", "test") if (root / part).is_dir()}
+def read(root: Path, name: str) -> Source:
+    parts = _parts(root)
     train_root = parts.get("train", root)
-    classes = _classes(train_root)
-    files, labels = _listing(train_root, classes)
-    size = image_size or fit(_native_size(files))
+    classes = class_folders(train_root)
+    train = part(train_root, classes)
+    val = part(parts["val"], classes) if "val" in parts else None
     if "test" in parts:
-        test = partial(_part, parts["test"], classes, size)
-    else:
-        kept, held_out = stratified_split(labels, TEST_FRACTION, 0, classes)
-        test = partial(_decode, [files[i] for i in held_out], labels[held_out], size)
-        files, labels = [files[i] for i in kept], labels[kept]
-    val = _part(parts["val"], classes, size) if "val" in parts else None
-    return Source(train=_decode(files, labels, size), val=val, test=test, classes=classes)
+        return Source(train=train, val=val, test=part(parts["test"], classes), classes=classes)
+    kept, held_out = stratified_split(train.labels, TEST_FRACTION, 0, classes)
+    return Source(train=_take(train, kept), val=val, test=_take(train, held_out), classes=classes)
 
 
-def _part(root: Path, classes: tuple[str, ...], size: int) -> Images:
-    if _classes(root) != classes:
-        difference = ", ".join(sorted(set(_classes(root)) ^ set(classes)))
-        raise ValueError(f"{root} has other class folders than train: {difference}; make them the same")
-    return _decode(*_listing(root, classes), size)
-
-
-def _classes(root: Path) -> tuple[str, ...]:
-    classes = tuple(sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")))
+def class_folders(root: Path) -> tuple[str, ...]:
+    """The names of the folders in `root`, sorted, hidden ones left out; a `ValueError` if they are fewer than two."""
+    classes = tuple(sorted(entry.name for entry in entries(root) if entry.is_dir()))
     if len(classes) < 2:
         found = f"only {classes[0]}" if classes else "none"
         raise ValueError(f"{root} needs at least two class folders with images, found {found}")
     return classes
 
 
-def _listing(root: Path, classes: tuple[str, ...]) -> tuple[list[Path], np.ndarray[tuple[int], np.dtype[np.int64]]]:
+def part(root: Path, classes: Sequence[str]) -> Listed:
+    """The images in the class folders of `root`, at any depth, class by class and sorted.
+
+    Raises:
+        ValueError: other class folders than `classes`, one without images, or soft links to nothing or in a circle.
+    """
+    found = class_folders(root)
+    if difference := sorted(set(found) ^ set(classes)):
+        raise ValueError(f"{root} has other class folders than train: {', '.join(difference)}; make them the same")
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        members = sorted(path for path in (root / name).rglob("*") if path.suffix.lower() in SUFFIXES)
+        members = [Path(path) for path in _images(root / name, (os.path.realpath(root),))]
         if not members:
-            raise ValueError(f"{root / name} holds no images ({', '.join(sorted(SUFFIXES))}); fill or remove it")
+            raise ValueError(f"{root / name} holds no images ({', '.join(SUFFIXES)}); fill or remove it")
         files += members
         labels += [label] * len(members)
-    return files, np.array(labels, dtype=np.int64)
+    return Listed(files=tuple(files), labels=np.array(labels, np.int64))
 
 
-def _native_size(files: list[Path]) -> int:
-    """The median shorter side of up to a hundred images, capped."""
-    sample = files[:: max(len(files) // 100, 1)]
-    sides = []
-    for path in sample:
-        with _open(path) as image:
-            sides.append(min(image.size))
-    return min(int(np.median(sides)), MAX_NATIVE_SIZE)
+def _parts(root: Path) -> dict[str, Path]:
+    """The ready splits: folders of such a name with folders in them, so that a class may be called train too."""
+    found: dict[str, Path] = {}
+    for which, names in PARTS.items():
+        for name in names:
+            path = root / name
+            if os.path.isdir(path) and any(entry.is_dir() for entry in entries(path)):
+                if which in found:
+                    raise ValueError(f"{root} has both {found[which].name}/ and {name}/; keep one")
+                found[which] = path
+    if found and "train" not in found:
+        raise ValueError(f"{root} has {next(iter(found.values())).name}/ but no train/ with class folders; add it")
+    places = {os.path.realpath(path): path.name for path in found.values()}
+    if len(places) < len(found):
+        raise ValueError(f"{root}: two of {', '.join(path.name for path in found.values())} are the same folder")
+    return found
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[Image.Image]:
+def _images(folder: Path | str, above: tuple[str, ...]) -> Iterator[str]:
+    """Strings, and no `stat` but for links: a million files are listed in seconds."""
+    real = os.path.realpath(folder)
+    if real in above:
+        raise ValueError(f"{folder} is a soft link to a folder that it lies in; remove it")
+    for entry in entries(folder):
+        if entry.is_dir():
+            yield from _images(entry.path, (*above, real))
+        elif entry.name.lower().endswith(SUFFIXES):
+            if not entry.is_file():
+                raise ValueError(f"{entry.path} is no file, perhaps a soft link to nothing; mend or remove it")
+            yield entry.path
+
+
+def entries(folder: Path | str) -> list[os.DirEntry[str]]:
+    """What lies in a folder, sorted by name, hidden things left out; a `ValueError` if it cannot be listed."""
     try:
-        with Image.open(path, formats=["JPEG", "PNG", "BMP", "WEBP"]) as image:
-            if image.width * image.height > MAX_PIXELS:
-                claim = f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}"
-                raise ValueError(f"{path} claims {claim}; remove it")
-            yield image
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the image {path} ({type(error).__name__}); mend or remove it") from error
+        with os.scandir(folder) as found:
+            return sorted((entry for entry in found if entry.name[0] != "."), key=lambda entry: entry.name)
+    except OSError as error:
+        raise ValueError(f"cannot list {folder} ({error.strerror}); name a folder that can be read") from error
 
 
-def _decode(files: list[Path], labels: np.ndarray[tuple[int], np.dtype[np.int64]], size: int) -> Images:
-    images = np.empty((len(files), 3, size, size), np.uint8)
-    for index, path in enumerate(files):
-        with _open(path) as image:
-            images[index] = np.asarray(square(image.convert("RGB"), size)).transpose(2, 0, 1)
-    return Images(images=images, labels=labels)
+def _take(listed: Listed, indices: Labels) -> Listed:
+    return Listed(files=tuple(listed.files[index] for index in indices), labels=listed.labels[indices])

@@ -18,6 +18,12 @@ apply_settings()
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _own_stores(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Decoded images of this run alone, also in the processes that it starts."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Of torch in this process: on busy cores two threads would wait for each other most of the time."""
     torch.set_num_threads(1)

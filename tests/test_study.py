@@ -25,11 +25,13 @@ from tuning.errors import EveryTrialFailed, Locked
 from tuning.export import load_best
 from tuning.finals import Finalist, Verdict
 from tuning.journal import read
+from tuning.loader import Loader
 from tuning.prepare import prepare
 from tuning.record import replay
+from tuning.scores import score_of
 from tuning.spec import METRIC, StudySpec
 from tuning.study import run, run_study
-from tuning.training import Format, evaluate_images
+from tuning.training import Format, Normalised, predict
 
 pytestmark = pytest.mark.slow
 
@@ -97,12 +99,16 @@ def test_the_folder_holds_what_is_needed_and_no_more(finished: Finished) -> None
     assert study_file.read(folder)[0] == dataclasses.replace(finished.spec, **paths)  # type: ignore[arg-type]
 
 
+def accuracy_of(model: Normalised, part: Images, format: Format) -> float:
+    return score_of(*predict(model, Loader(part, "cpu"), format))
+
+
 def test_the_winner_can_be_rebuilt_and_gives_the_logged_accuracy_exactly(finished: Finished) -> None:
     model, description = load_best(finished.result.folder)
     splits = datasets.load("digits", root="unused", seed=finished.spec.seed)
     format = Format(**description["format"])
-    assert evaluate_images(model, splits.val, format, "cpu")[1] == finished.result.val_accuracy
-    assert evaluate_images(model, splits.test, format, "cpu")[1] == finished.result.test_accuracy
+    for part, accuracy in ((splits.val, finished.result.val_accuracy), (splits.test, finished.result.test_accuracy)):
+        assert accuracy_of(model, part, format) == accuracy
     assert description["scores"]["test_accuracy"] == finished.result.test_accuracy
     assert description["classes"] == list("0123456789")
 
@@ -243,7 +249,7 @@ def test_finals_over_seeds_train_again_and_give_an_interval(ray_session: None, t
     assert "95 % interval" in result.verdict or "no configuration beat" in result.verdict
     model, description = load_best(result.folder)
     splits = datasets.load("digits", root="unused")
-    exported = evaluate_images(model, splits.val, Format(), "cpu")[1]
+    exported = accuracy_of(model, splits.val, Format())
     assert exported == description["checkpoint_metrics"][METRIC]
 
 

@@ -16,9 +16,11 @@ from cluster.resources import Resources
 from cluster.session import call_on_worker
 from tuning import checkpoint
 from tuning.export import rebuild
+from tuning.loader import Loader
 from tuning.record import Records
+from tuning.scores import score_of, standard_error
 from tuning.spec import BASELINE, METRIC
-from tuning.training import Diverged, derive_seed, evaluate_images
+from tuning.training import Diverged, derive_seed, predict
 from tuning.trial import TrialSetup, build_arguments, trial_name
 
 CONFIDENCE_Z = 1.96  # 95 %
@@ -33,6 +35,7 @@ class Finalist:
     checkpoints: tuple[Path, ...]
     val_accuracies: tuple[float, ...]
     test_accuracies: tuple[float, ...] = ()
+    standard_error: float = 0.0  # of the first of them, for the choice of the test images
 
     @property
     def val_accuracy(self) -> float:
@@ -87,7 +90,7 @@ def run_finals(setup: TrialSetup, records: Records, trial: Resources) -> Verdict
     return Verdict(
         winner=tested[0],
         baseline=tested[-1] if baseline else None,
-        margin=_margin(tested[0], tested[-1], len(setup.splits.test)),
+        margin=_margin(tested[0], tested[-1]),
     )
 
 
@@ -100,6 +103,7 @@ def description(setup: TrialSetup, meta: Mapping[str, Any]) -> dict[str, Any]:
         "classes": list(splits.classes),
         "mean": list(splits.mean),
         "std": list(splits.std),
+        "task": splits.task,
         "format": dataclasses.asdict(setup.format),
     }
 
@@ -160,29 +164,34 @@ def _train_final(setup: TrialSetup, config: dict[str, Any], seed: int, path: Pat
 def _test(setup: TrialSetup, finalists: Sequence[Finalist], trial: Resources) -> list[Finalist]:
     paths = [path for finalist in finalists for path in finalist.checkpoints]
     measured = iter(call_on_worker(measure, setup, paths, address=setup.spec.address, trial=trial))
-    return [dataclasses.replace(f, test_accuracies=tuple(next(measured) for _ in f.checkpoints)) for f in finalists]
+    tested = []
+    for finalist in finalists:
+        scores, errors = zip(*(next(measured) for _ in finalist.checkpoints), strict=True)
+        tested.append(dataclasses.replace(finalist, test_accuracies=scores, standard_error=errors[0]))
+    return tested
 
 
-def measure(setup: TrialSetup, paths: Sequence[Path]) -> list[float]:
-    """Test accuracy of each checkpoint; its validation accuracy must come out as it was logged."""
-    accuracies = []
+def measure(setup: TrialSetup, paths: Sequence[Path]) -> list[tuple[float, float]]:
+    """Test score of each checkpoint with its standard error; its validation score must come out as it was logged."""
+    val, test = Loader(setup.splits.val, setup.device), Loader(setup.splits.test, setup.device)
+    measured = []
     for path in paths:
         weights, meta = checkpoint.load(path)
         model = rebuild(description(setup, meta), weights).to(setup.device)
-        _, again, _ = evaluate_images(model, setup.splits.val, setup.format, setup.device)
+        again = score_of(*predict(model, val, setup.format))
         tolerance = 0.0 if setup.device == "cpu" else 0.005  # GPU kernels may round a few images differently
         if abs(again - meta["metrics"][METRIC]) > tolerance:
             raise RuntimeError(f"{path} gives validation accuracy {again}, logged was {meta['metrics'][METRIC]}")
-        accuracies.append(evaluate_images(model, setup.splits.test, setup.format, setup.device)[1])
-    return accuracies
+        logits, labels = predict(model, test, setup.format)
+        measured.append((score_of(logits, labels), standard_error(logits, labels)))
+    return measured
 
 
-def _margin(winner: Finalist, baseline: Finalist, images: int) -> float:
-    """Half of the 95 % interval of the difference in test accuracy, over seeds if there are several, else images."""
+def _margin(winner: Finalist, baseline: Finalist) -> float:
+    """Half of the 95 % interval of the difference in test score, over seeds if there are several, else images."""
     if len(winner.test_accuracies) > 1:
         from scipy.stats import ttest_ind
 
         interval = ttest_ind(winner.test_accuracies, baseline.test_accuracies, equal_var=False).confidence_interval()
         return 0.0 if math.isnan(interval.high) else float(interval.high - interval.low) / 2
-    variance = sum(f.test_accuracy * (1 - f.test_accuracy) / images for f in (winner, baseline))
-    return CONFIDENCE_Z * math.sqrt(variance)
+    return CONFIDENCE_Z * math.hypot(winner.standard_error, baseline.standard_error)

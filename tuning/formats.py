@@ -47,8 +47,7 @@ def fastest(make: Callable[[Format], Training], formats: Sequence[Format]) -> tu
 def _time_steps(training: Training, limit: float) -> list[float]:
     """Seconds of each step on the same batch; the first also pays for choosing kernels."""
     size = training.hparams.batch_size
-    images = torch.tensor(training.splits.train.images[:size]).to(training.device)
-    labels = torch.tensor(training.splits.train.labels[:size]).to(training.device)
+    ((images, labels),) = training.train_loader.batches(torch.arange(size)[None])
     generator = torch.Generator().manual_seed(0)
     training.model.train()
     durations: list[float] = []

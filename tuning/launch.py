@@ -82,6 +82,8 @@ def _run(prepared: Prepared) -> StudyResult | OneFactorResult:
         console = Console(file=screen)
         view = View(console, prepared.spec)
         try:
+            for note in prepared.notes():
+                console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
             with view.show():
                 result = _search(prepared, view, interrupt)
         except KeyboardInterrupt:

@@ -34,6 +34,7 @@ class OneFactorResult:
     question: str
     published: str
     dataset: str
+    score: str  # accuracy, or mean average precision
     folder: Path
     levels: tuple[LevelResult, ...]
     trials: int
@@ -53,6 +54,7 @@ def collect(prepared: Prepared, records: Records) -> OneFactorResult:
         question=prepared.one_factor.question,
         published=prepared.one_factor.published,
         dataset=prepared.splits.name,
+        score=prepared.splits.score,
         folder=prepared.folder,
         levels=tuple(levels),
         trials=len(records),

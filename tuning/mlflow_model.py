@@ -64,7 +64,7 @@ def log_model(
 def _note(result: StudyResult, model_uri: str) -> str:
     searched = "\n".join(f"| {name} | {value} |" for name, value in result.config.items())
     return (
-        f"**{result.model} on {result.dataset}**: test accuracy {result.test_accuracy:.4f} "
+        f"**{result.model} on {result.dataset}**: test {result.score} {result.test_accuracy:.4f} "
         f"(trial {result.trial}); {result.verdict}.\n\n"
         f"Load the winner: `mlflow.pytorch.load_model('{model_uri}')`; it takes raw uint8 images (B, C, H, W).\n\n"
         f"| hyperparameter | winner |\n| --- | --- |\n{searched}\n"

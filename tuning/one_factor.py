@@ -99,5 +99,5 @@ def _test(setups: Mapping[str, TrialSetup], log: StudyLog, trial: Resources) -> 
             path = setups[level].folder / "trials" / trial_name(number) / "best.safetensors"
             pending[number] = task.remote(shared[level], [path])
     for number, answer in pending.items():
-        (accuracy,) = ray.get(answer)
+        ((accuracy, _),) = ray.get(answer)
         log.emit("test", trial=number, accuracy=accuracy)

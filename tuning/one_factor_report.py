@@ -16,8 +16,6 @@ from tuning.report import REPORT, label_epochs, page, svg, table
 from tuning.spec import METRIC
 from tuning.view import describe
 
-PANELS = ((METRIC, "validation accuracy"), ("val_loss", "validation loss"), ("train_loss", "training loss, augmented"))
-
 
 def write(result: OneFactorResult, prepared: Prepared) -> None:
     """Writes the page into the study's folder."""
@@ -31,8 +29,8 @@ def write(result: OneFactorResult, prepared: Prepared) -> None:
         f"{spec.seeds} seeds each, {spec.epochs} epochs; {len(splits.train):,} images to train, "
         f"{len(splits.val):,} to validate, {len(splits.test):,} to test.</p>",
         table(TITLES, rows(result)),
-        "<p class='quiet'>Mean and standard deviation over the seeds, of the best epoch by validation accuracy. "
-        "The last but one column is the difference in test accuracy, paired by seed, with its 95 % interval; "
+        f"<p class='quiet'>Mean and standard deviation over the seeds, of the best epoch by validation {result.score}. "
+        "The last but one column is the difference on the test images, paired by seed, with its 95 % interval; "
         "a tie lies inside of it.</p>",
         _scores(result),
         "<h2>Learning curves</h2>",
@@ -65,15 +63,17 @@ def _scores(result: OneFactorResult) -> str:
             axes.plot([mean(scores)] * 2, [row - 0.3, row + 0.3], color=colour, linewidth=2.5)
     axes.set_yticks(range(len(result.levels)), [level.name for level in result.levels])
     axes.invert_yaxis()
-    axes.set_xlabel("test accuracy, %")
+    axes.set_xlabel(f"test {result.score}, %")
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     return svg(figure)
 
 
 def _curves(result: OneFactorResult) -> str:
+    panels = {METRIC: f"validation {result.score}", "val_loss": "validation loss",
+              "train_loss": "training loss, augmented"}  # fmt: skip
     figure = Figure(figsize=(13, 4), layout="constrained")
-    for axes, (metric, label) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+    for axes, (metric, label) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for level, colour in _coloured(result).items():
             _curve(axes, _by_epoch(result, level, metric), level, colour)
         label_epochs(axes, metric, label)

@@ -29,6 +29,7 @@ class StudyResult:
     test_accuracy: float
     baseline_val_accuracy: float | None  # None: the published recipe diverged
     baseline_test_accuracy: float | None
+    score: str  # what all these are: accuracy, or for images of several labels the mean average precision
     verdict: str
     checkpoint: Path
     trials: int
@@ -69,6 +70,7 @@ def conclude(setup: TrialSetup, log: StudyLog, verdict: Verdict) -> StudyResult:
         name=setup.spec.name,
         model=setup.spec.model,
         dataset=setup.splits.name,
+        score=setup.splits.score,
         folder=setup.folder,
         config=config,
         trial=winner.number,

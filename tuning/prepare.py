@@ -43,6 +43,11 @@ class Prepared:
         first, *others = (level.settings() for level in self.levels.values())
         return {key: value for key, value in first.items() if all((key, value) in other.items() for other in others)}
 
+    def notes(self) -> list[str]:
+        """What the user should know of how the data was read."""
+        studies = self.levels.values() if self.levels else [self]
+        return list(dict.fromkeys(note for study in studies for note in study.splits.notes))
+
     def settings(self) -> dict[str, Any]:
         """What the trainings of a level are made of."""
         return {"model": self.spec.model, "image_size": self.splits.image_size, **self.space.fixed}

@@ -31,13 +31,14 @@ def write(result: StudyResult, spec: StudySpec, splits: Splits) -> None:
     """Writes the page into the study's folder."""
     body = [
         f"<h1>{escape(result.model)} on {escape(result.dataset)}</h1>",
-        f"<p><b>Test accuracy {100 * result.test_accuracy:.2f} %</b>; {escape(result.verdict)}.</p>",
+        f"<p><b>Test {result.score} {100 * result.test_accuracy:.2f} %</b>; {escape(result.verdict)}.</p>",
         f"<p class='quiet'>Study {escape(result.name)}: {result.trials} trials of at most {spec.epochs} epochs, "
         f"seed {spec.seed}; {len(splits.train):,} images to train, {len(splits.val):,} to validate, "
         f"{len(splits.test):,} to test, at {splits.image_size} px.</p>",
+        *(f"<p class='quiet'>{escape(note)}</p>" for note in (*splits.notes, *splits.test.notes)),
         _scores(result),
         "<h2>Learning curves</h2>",
-        _plot(result, [(METRIC, "validation accuracy"), ("val_loss", "validation loss")]),
+        _plot(result, [(METRIC, f"validation {result.score}"), ("val_loss", "validation loss")]),
         _plot(result, [("train_accuracy", "training accuracy, augmented"), ("train_loss", "training loss, augmented")]),
         "<h2>The winner</h2>",
         table(["hyperparameter", "value"], [[key, _number(value)] for key, value in result.config.items()]),
@@ -58,7 +59,7 @@ def _scores(result: StudyResult) -> str:
         ["validation", _percent(result.val_accuracy), _percent(result.baseline_val_accuracy)],
         ["test", _percent(result.test_accuracy), _percent(result.baseline_test_accuracy)],
     ]
-    return table(["accuracy", f"winner (trial {result.trial})", "published recipe (trial 0)"], rows)
+    return table([result.score, f"winner (trial {result.trial})", "published recipe (trial 0)"], rows)
 
 
 def _plot(result: StudyResult, panels: Sequence[tuple[str, str]]) -> str:
@@ -112,7 +113,7 @@ def _trials(result: StudyResult) -> str:
         score = f"{record.score:.4f}" if record.epochs else "-"
         rows.append([str(record.number), score, str(len(record.epochs)), record.outcome, describe(record.config)])
         classes.append("winner" if record.number == result.trial else "baseline" if record.number == BASELINE else "")
-    return table(["trial", "best validation accuracy", "epochs", "outcome", "configuration"], rows, classes)
+    return table(["trial", f"best validation {result.score}", "epochs", "outcome", "configuration"], rows, classes)
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[str] | None = None) -> str:

@@ -48,7 +48,7 @@ def show_plan(console: Console, prepared: Prepared) -> None:
         ("results", str(prepared.folder)),
         ("MLflow", absolute_uri(spec.tracking_uri)),
     ]
-    _facts(console, facts)
+    _facts(console, [*facts, *(("note", note) for note in prepared.notes())])
     console.print("dry run: nothing was started")
 
 
@@ -82,7 +82,7 @@ def show_result(console: Console, prepared: Prepared, result: StudyResult) -> No
     """The winner, how good it is, and where everything lies."""
     console.print(f"{result.name}: trial {result.trial} of {result.trials} wins", style="bold", soft_wrap=True)
     table = Table()
-    table.add_column("accuracy")
+    table.add_column(result.score)
     for column in ("winner", "published recipe"):
         table.add_column(column, justify="right")
     table.add_row("validation", _percent(result.val_accuracy), _percent(result.baseline_val_accuracy))
@@ -107,7 +107,7 @@ def show_levels(console: Console, prepared: Prepared, result: OneFactorResult) -
     for row in rows(result):
         table.add_row(*row)
     console.print(table)
-    console.print("mean +- standard deviation over the seeds; differences in test accuracy with their 95 % interval")
+    console.print("mean +- standard deviation over the seeds; differences on the test images with their 95 % interval")
     facts = [
         *([("published", result.published)] if result.published else []),
         *_whereabouts(prepared, result),

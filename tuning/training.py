@@ -6,19 +6,20 @@ import copy
 import hashlib
 import math
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from datasets import Images, Splits
+from datasets import Splits
 from tuning.augment import augment, mix
+from tuning.loader import Loader
 from tuning.schedule import lr_factor
+from tuning.scores import as_targets, hits, loss_of, score_of
 from tuning.spec import HParams
 
 EVAL_BATCH = 512
@@ -35,7 +36,10 @@ class Diverged(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class EpochMetrics:
-    """What one epoch showed. Accuracies are shares in [0, 1]; those of train are of augmented images."""
+    """What one epoch showed. Accuracies are shares in [0, 1]; those of train are of augmented images.
+
+    Where images have several labels, a right answer is any of them, and `val_accuracy` the mean average precision.
+    """
 
     epoch: int  # 1 after the first
     lr: float  # at the epoch's last step
@@ -127,12 +131,11 @@ class Training:
         Raises:
             Diverged: the loss of a step, or of the validation, is no longer finite.
         """
-        train, val = _tensors(self.splits.train, self.device), _tensors(self.splits.val, self.device)
         while self.epoch < self.epochs:
             start = time.perf_counter()
-            lr, loss, accuracy, images = self._train_epoch(*train)
+            lr, loss, accuracy, images = self._train_epoch()
             trained = time.perf_counter() - start
-            val_loss, top1, top5 = evaluate(self.evaluated, *val, self.format)
+            val_loss, score, top5 = self.validate()
             if not math.isfinite(val_loss):
                 raise Diverged(self.epoch + 1)
             self.epoch += 1
@@ -143,29 +146,43 @@ class Training:
                 train_loss=loss,
                 train_accuracy=accuracy,
                 val_loss=val_loss,
-                val_accuracy=top1,
+                val_accuracy=score,
                 val_top5_accuracy=top5,
                 images_per_second=images / trained,
                 seconds=time.perf_counter() - start,
             )
 
-    def _train_epoch(self, images: Tensor, labels: Tensor) -> tuple[float, float, float, int]:
+    @cached_property
+    def train_loader(self) -> Loader:
+        return Loader(self.splits.train, self.device)
+
+    @cached_property
+    def val_loader(self) -> Loader:
+        return Loader(self.splits.val, self.device)
+
+    def validate(self) -> tuple[float, float, float]:
+        """Loss, score, and share of right answers among the five highest, on the validation images."""
+        logits, labels = predict(self.evaluated, self.val_loader, self.format)
+        loss = loss_of(logits, labels if labels.ndim == 1 else as_targets(labels, logits.shape[1]), self.splits.task, 0)
+        return loss.item(), score_of(logits, labels), hits(logits, labels, k=5).double().mean().item()
+
+    def _train_epoch(self) -> tuple[float, float, float, int]:
         """Last rate, mean loss, accuracy and number of images of one pass; the remainder of a batch is left out."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", self.epoch))
         torch.manual_seed(derive_seed(self.seed, "dropout", self.epoch))
         self.model.train()
         size = self.hparams.batch_size
-        steps = len(labels) // size
-        order = torch.randperm(len(labels), generator=generator)[: steps * size].view(steps, size).to(self.device)
+        steps = len(self.train_loader) // size
+        order = torch.randperm(len(self.train_loader), generator=generator)[: steps * size].view(steps, size)
         loss_sum, correct, lr = torch.zeros((), device=self.device), torch.zeros((), device=self.device), 0.0
         look = 1 if self.device.type == "cpu" else CHECK_EVERY
-        for step, batch in enumerate(order):
+        for step, (images, labels) in enumerate(self.train_loader.batches(order)):
             lr = self._set_lr(self.epoch * steps + step, steps)
-            loss, hits = self.step(images[batch], labels[batch], generator)
+            loss, right = self.step(images, labels, generator)
             if self.averaged:
                 average(self.averaged, self.model, self.hparams.ema_decay, self.epoch * steps + step)
             loss_sum += loss
-            correct += hits
+            correct += right
             if (step % look == 0 or step == steps - 1) and not math.isfinite(loss_sum.item()):
                 raise Diverged(self.epoch + 1)
         return lr, loss_sum.item() / steps, correct.item() / (steps * size), steps * size
@@ -175,23 +192,22 @@ class Training:
         hparams = self.hparams
         images = augment(images, hparams, generator)
         inputs = self.model.normalise(images).contiguous(memory_format=self.format.layout)
-        targets = labels
-        if hparams.mixup or hparams.cutmix:
-            one_hot = F.one_hot(labels, len(self.splits.classes)).to(inputs)
-            inputs, targets = mix(inputs, one_hot, hparams, generator)
+        mixed = hparams.mixup > 0 or hparams.cutmix > 0
+        targets = as_targets(labels, len(self.splits.classes)) if mixed or labels.ndim > 1 else labels
+        if mixed:
+            inputs, targets = mix(inputs, targets, hparams, generator)
         with self.format.autocast(self.device):
             outputs = self.model.network(inputs)
         logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
-        loss = F.cross_entropy(logits.float(), targets, label_smoothing=hparams.label_smoothing)
+        loss = loss_of(logits.float(), targets, self.splits.task, hparams.label_smoothing)
         for head in auxiliary:
-            side = F.cross_entropy(head.float(), targets, label_smoothing=hparams.label_smoothing)
-            loss = loss + hparams.aux_weight * side
+            loss = loss + hparams.aux_weight * loss_of(head.float(), targets, self.splits.task, hparams.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if hparams.clip_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), hparams.clip_norm)
         self.optimizer.step()
-        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+        return loss.detach(), hits(logits.detach(), labels).sum()
 
     def _set_lr(self, step: int, steps_per_epoch: int) -> float:
         progress = (step + 1) / (self.epochs * steps_per_epoch + 1)  # neither the first nor the last step has rate 0
@@ -244,31 +260,14 @@ def make_optimizer(model: nn.Module, hparams: HParams) -> Optimizer:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, images: Tensor, labels: Tensor, format: Format) -> tuple[float, float, float]:
-    """Mean loss, top-1 and top-5 accuracy of a `Normalised` model on uint8 images."""
+def predict(model: nn.Module, loader: Loader, format: Format) -> tuple[Tensor, Tensor]:
+    """Float logits (N, classes) of a `Normalised` model for all images, with their labels."""
     model.eval()
-    loss, top1, top5 = 0.0, 0, 0
-    for start in range(0, len(labels), EVAL_BATCH):
-        batch, target = images[start : start + EVAL_BATCH], labels[start : start + EVAL_BATCH]
+    logits = []
+    for images, _ in loader.in_order(EVAL_BATCH):
         with format.autocast(images.device):
-            logits = model(batch.contiguous(memory_format=format.layout)).float()
-        loss += F.cross_entropy(logits, target, reduction="sum").item()
-        hits = logits.topk(min(5, logits.shape[1])).indices == target[:, None]
-        top1 += int(hits[:, 0].sum())
-        top5 += int(hits.sum())
-    return loss / len(labels), top1 / len(labels), top5 / len(labels)
-
-
-def evaluate_images(model: nn.Module, images: Images, format: Format, device: str) -> tuple[float, float, float]:
-    """`evaluate` on images that still lie in main memory."""
-    return evaluate(model, *_tensors(images, torch.device(device)), format)
-
-
-def _tensors(images: Images, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Images and labels on `device`; on the CPU they share the arrays' memory: index, never write."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(images.images).to(device), torch.from_numpy(images.labels).to(device)
+            logits.append(model(images.contiguous(memory_format=format.layout)).float())
+    return torch.cat(logits), loader.labels
 
 
 @torch.no_grad()

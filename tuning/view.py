@@ -97,7 +97,7 @@ class View:
         if not running or self.searching is None:
             return []
         table = Table(box=None, header_style="dim")
-        for title in ("trial", "epoch", "validation accuracy", "train loss", "images/s"):
+        for title in ("trial", "epoch", "validation", "train loss", "images/s"):
             table.add_column(title, justify="right")
         for record in running:
             table.add_row(*_row(record, self.spec.epochs))

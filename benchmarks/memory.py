@@ -1,0 +1,157 @@
+"""How many copies of the images several trials hold in memory, and how long a second trial waits for its first batch.
+
+    python benchmarks/memory.py [--processes 1,2,4] [--dataset fashion_mnist] [--data-dir FOLDER]
+
+Each process is an actor of a private Ray that takes a study's `TrialSetup` from Ray's object store, as a trial does,
+and goes through an epoch of batches. Its data is its share (PSS) of the mapped store, and by how much its own memory
+and its share of Ray's object store grew since before it had the setup. The process that loaded the data counts too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from shared import KINDS, held, short_errors
+
+from cluster.session import session
+from datasets import Splits, in_memory, store
+from tuning.loader import Loader
+from tuning.prepare import load
+from tuning.spec import StudySpec
+from tuning.training import Format
+from tuning.trial import TrialSetup
+
+BATCH = 128
+CONFIG = {"lr": 0.1, "batch_size": BATCH, "augmentation": "crop_flip"}
+COPIES_GOAL, SECONDS_GOAL = 1.1, 0.5
+MIB = 2**20
+
+
+def setup_of(spec: StudySpec, splits: Splits) -> TrialSetup:
+    return TrialSetup(spec=spec, fixed={}, splits=splits, format=Format(), folder=Path(), cpus=1.0, device="cpu")
+
+
+def loaders(splits: Splits) -> list[Loader]:
+    return [Loader(part, torch.device("cpu")) for part in (splits.train, splits.val)]
+
+
+def epoch(train: Loader, val: Loader) -> None:
+    steps = len(train) // BATCH
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[: steps * BATCH].view(steps, BATCH)
+    for _ in itertools.chain(train.batches(order), val.in_order(512)):
+        pass
+
+
+@ray.remote(num_cpus=0)
+class Trial:
+    """A worker's process that has run a trial on a few other images of the same size."""
+
+    def __init__(self, spec: StudySpec, shape: tuple[int, ...], stores: str) -> None:
+        some, grey = in_memory(np.zeros((1024, *shape), np.uint8), np.arange(1024) % 2), (0.5,) * shape[0]
+        splits = Splits("some", train=some, val=some, classes=("0", "1"), mean=grey, std=grey, read_test=lambda: some)
+        next(setup_of(spec, splits).training(CONFIG, 0).run())
+        epoch(*loaders(splits))
+        self.stores = stores
+
+    def ready(self) -> None:
+        self.before = held(self.stores)  # here nothing of the small trial is alive any more
+
+    def epoch(self, boxed: list[Any]) -> None:
+        self.setup = ray.get(boxed[0])  # as `tune.with_parameters` does when a trial starts
+        self.loaders = loaders(self.setup.splits)
+        epoch(*self.loaders)
+
+    def data(self) -> dict[str, int]:
+        """Growth in bytes by kind, to be asked while all others are alive and have been through an epoch."""
+        now = held(self.stores)
+        return {kind: now[kind] - self.before[kind] for kind in KINDS}
+
+    def first_batch(self, boxed: list[Any]) -> float:
+        """Seconds from taking the setup to the first batch of a training, its network included."""
+        start = time.perf_counter()
+        loader = ray.get(boxed[0]).training(CONFIG, 0).train_loader
+        next(loader.batches(torch.randperm(len(loader))[None, :BATCH]))
+        return time.perf_counter() - start
+
+
+@contextmanager
+def workers(count: int, setup: TrialSetup, stores: str) -> Iterator[list[Any]]:
+    trials = [Trial.remote(setup.spec, setup.splits.train.shape[1:], stores) for _ in range(count)]
+    ray.get([trial.ready.remote() for trial in trials])
+    yield trials
+    for trial in trials:
+        ray.kill(trial)
+
+
+def copies(count: int, setup: TrialSetup, stores: str) -> str:
+    """A line of the table."""
+    boxed = [ray.put(setup)]
+    with workers(count, setup, stores) as trials:
+        ray.get([trial.epoch.remote(boxed) for trial in trials])
+        total = Counter(store=held(stores)["store"])  # of this process
+        for data in ray.get([trial.data.remote() for trial in trials]):
+            total.update(data)  # adds; may be negative
+    ratio = sum(total.values()) / int(np.prod(setup.splits.train.pixels.shape))
+    parts = " | ".join(f"{total[kind] / MIB:.2f}" for kind in KINDS)
+    return f"| {count} | {parts} | {ratio:.3f} | {'met' if ratio <= COPIES_GOAL else 'MISSED'} |"
+
+
+def wait(setup: TrialSetup, stores: str) -> float:
+    """Of the second trial of a node, after the first one in another process."""
+    boxed = [ray.put(setup)]
+    with workers(2, setup, stores) as trials:
+        return [float(ray.get(trial.first_batch.remote(boxed))) for trial in trials][1]
+
+
+def run(options: argparse.Namespace, counts: list[int]) -> None:
+    spec = StudySpec(model="resnet20", dataset=options.dataset, data_dir=options.data_dir, name="memory")
+    start = time.perf_counter()
+    splits = load(spec)
+    seconds, stores = time.perf_counter() - start, str(store.folder())
+    if not isinstance(splits.train.pixels, np.ndarray):
+        raise ValueError(f"{options.dataset} is too large for a store here; take a smaller set")
+    setup, shape = setup_of(spec, splits), splits.train.pixels.shape
+    print(f"{splits.name}: an array {shape} of {np.prod(shape) / MIB:.1f} MiB, made and loaded in {seconds:.1f} s\n")
+    with session("local"):
+        print(f"| processes | {', MiB | '.join(KINDS)}, MiB | copies in all | goal: at most {COPIES_GOAL} |")
+        print("| --- " * 6 + "|", flush=True)
+        for count in counts:
+            print(copies(count, setup, stores), flush=True)
+        waits = [wait(setup, stores) for _ in range(options.rounds)]
+    print(f"\nsecond trial of a node: first batch after {median(waits):.3f} s, slowest {max(waits):.3f} s", end="; ")
+    print(f"goal: less than {SECONDS_GOAL} s: {'met' if median(waits) < SECONDS_GOAL else 'MISSED'}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", default="fashion_mnist", help="name or path of the data set")
+    parser.add_argument("--data-dir", default="/usr/share/datasets/fashion-mnist", help="where it lies")
+    parser.add_argument("--processes", default="1,2,4", help="how many at once, one measurement each")
+    parser.add_argument("--rounds", type=int, default=5, help="of the time to the first batch")
+    options = parser.parse_args()
+    counts = options.processes.split(",")
+    with short_errors(), tempfile.TemporaryDirectory() as cache:
+        if options.rounds < 1 or not all(count.isdigit() and 0 < int(count) <= 64 for count in counts):
+            asked = f"--processes {options.processes} --rounds {options.rounds}"
+            raise ValueError(
+                f"--processes must be numbers from 1 to 64, such as 1,2,4, --rounds at least 1, got {asked}"
+            )
+        os.environ["XDG_CACHE_HOME"] = cache  # stores of its own, so that to make them is measured too
+        run(options, [int(count) for count in counts])
+
+
+if __name__ == "__main__":
+    main()
