@@ -112,8 +112,8 @@ def measure(case: Case, steps: int, rounds: int, device: str) -> None:
         print(f"{said(min(gains), STOCK_GOAL)} |", flush=True)
     for workers in WORKERS if case.store_seconds else ():
         saved = 1 / median(speeds[False, workers]) - 1 / median(speeds["resized_crop_flip"])
-        epochs = f"after {case.store_seconds / saved:.2f} epochs" if saved > 0 else "never: it saves no time"
-        print(f"\nagainst a stock loader with {workers} workers the store pays off {epochs}")
+        epochs = f"after {case.store_seconds / saved:.2f} epochs" if saved > 0 else "never, it saves no time"
+        print(f"\nthe store pays off against a stock loader with {workers} workers: {epochs}")
 
 
 def said(value: float, goal: float) -> str:

@@ -137,18 +137,17 @@ def run(options: argparse.Namespace, counts: list[int]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", default="fashion_mnist", help="name or path of the data set")
+    parser.add_argument("--dataset", default="fashion_mnist", help="its name or path")
     parser.add_argument("--data-dir", default="/usr/share/datasets/fashion-mnist", help="where it lies")
     parser.add_argument("--processes", default="1,2,4", help="how many at once, one measurement each")
     parser.add_argument("--rounds", type=int, default=5, help="of the time to the first batch")
     options = parser.parse_args()
     counts = options.processes.split(",")
     with short_errors(), tempfile.TemporaryDirectory() as cache:
-        if options.rounds < 1 or not all(count.isdigit() and 0 < int(count) <= 64 for count in counts):
-            asked = f"--processes {options.processes} --rounds {options.rounds}"
-            raise ValueError(
-                f"--processes must be numbers from 1 to 64, such as 1,2,4, --rounds at least 1, got {asked}"
-            )
+        if options.rounds < 1:
+            raise ValueError(f"--rounds must be at least 1, got {options.rounds}")
+        if not all(count.isdigit() and 0 < int(count) <= 64 for count in counts):
+            raise ValueError(f"--processes must be numbers from 1 to 64, such as 1,2,4, got {options.processes!r}")
         os.environ["XDG_CACHE_HOME"] = cache  # stores of its own, so that to make them is measured too
         run(options, [int(count) for count in counts])
 

@@ -18,10 +18,12 @@ import models
 from datasets import Splits
 from search_spaces import limits
 from tuning.spec import HParams
-from tuning.training import Training, evaluate_images
+from tuning.training import Training
 
 CASES: dict[str, tuple[dict[str, Any], Any]] = {  # hyperparameter -> where it matters, another value
     "lr": ({}, 0.05),
+    "crop_scale": ({"augmentation": "resized_crop_flip"}, 0.9),
+    "jitter": ({}, 0.4),
     "optimizer": ({}, "adamw"),
     "momentum": ({}, 0.5),
     "eps": ({"optimizer": "adamw"}, 0.1),
@@ -112,8 +114,7 @@ def test_two_validations_of_a_network_with_dropout_agree_and_change_nothing(spli
     training = Training(network, HParams(lr=0.1, batch_size=16), small, epochs=1, seed=0)
     training.model.train()
     before = {key: value.clone() for key, value in training.model.state_dict().items()}
-    first = evaluate_images(training.model, small.val, training.format, "cpu")
-    assert evaluate_images(training.model, small.val, training.format, "cpu") == first
+    assert training.validate() == training.validate()
     assert all(torch.equal(value, before[key]) for key, value in training.model.state_dict().items())
 
 
