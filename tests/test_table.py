@@ -30,13 +30,8 @@ def labels_of(source: Source) -> dict[str, set[str]]:
 
 
 def test_a_table_of_one_label_each_may_have_a_header_blanks_and_absolute_paths(tmp_path: Path) -> None:
-    lines = [
-        "\ufeffPath,label",
-        "",
-        *(f'"{n}.png", {("dog", "cat")[n % 2]}' for n in range(11)),
-        f"{tmp_path}/11.png,cat,,",
-        "",
-    ]
+    rows = [f'"{n}.png", {("dog", "cat")[n % 2]}' for n in range(11)]
+    lines = ["\ufeff", "Path,label", "", *rows, f"{tmp_path}/11.png,cat,,", ""]
     source = table.read(write_table(tmp_path, "\r\n".join(lines)), "t")
     assert (source.task, source.classes) == ("single", ("cat", "dog"))
     assert labels_of(source) == {str(n): {("dog", "cat")[n % 2]} for n in range(12)}
@@ -57,6 +52,13 @@ def test_a_table_of_several_labels_or_none_is_multi(tmp_path: Path) -> None:
     assert source.test.whole
     assert source.test.labels.shape == (len(source.test.files), 3)
     assert not set(source.train.files) & set(source.test.files)
+
+
+def test_one_image_without_label_makes_a_table_multi(tmp_path: Path) -> None:
+    text = "".join(f"{n}.png,{'cat' if n % 2 else 'dog'}\n" for n in range(10)) + "10.png\n11.png,\n"
+    source = table.read(write_table(tmp_path, text), "t")
+    assert source.task == "multi"
+    assert {stem for stem, labels in labels_of(source).items() if not labels} == {"10", "11"}
 
 
 GOOD = "0.png,cat\n1.png,cat\n2.png,dog\n3.png,dog\n"
