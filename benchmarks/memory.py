@@ -35,24 +35,21 @@ from tuning.training import Format
 from tuning.trial import TrialSetup
 
 BATCH = 128
-CONFIG = {"lr": 0.1, "batch_size": BATCH, "augmentation": "crop_flip"}
 COPIES_GOAL, SECONDS_GOAL = 1.1, 0.5
-MIB = 2**20
 
 
 def setup_of(spec: StudySpec, splits: Splits) -> TrialSetup:
     return TrialSetup(spec=spec, fixed={}, splits=splits, format=Format(), folder=Path(), cpus=1.0, device="cpu")
 
 
-def loaders(splits: Splits) -> list[Loader]:
-    return [Loader(part, torch.device("cpu")) for part in (splits.train, splits.val)]
-
-
-def epoch(train: Loader, val: Loader) -> None:
+def epoch(splits: Splits) -> list[Loader]:
+    """Goes through all batches once; gives what a trial would still hold."""
+    train, val = (Loader(part, "cpu") for part in (splits.train, splits.val))
     steps = len(train) // BATCH
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[: steps * BATCH].view(steps, BATCH)
+    order = torch.randperm(len(train))[: steps * BATCH].view(steps, BATCH)
     for _ in itertools.chain(train.batches(order), val.in_order(512)):
         pass
+    return [train, val]
 
 
 @ray.remote(num_cpus=0)
@@ -62,17 +59,16 @@ class Trial:
     def __init__(self, spec: StudySpec, shape: tuple[int, ...], stores: str) -> None:
         some, grey = in_memory(np.zeros((1024, *shape), np.uint8), np.arange(1024) % 2), (0.5,) * shape[0]
         splits = Splits("some", train=some, val=some, classes=("0", "1"), mean=grey, std=grey, read_test=lambda: some)
-        next(setup_of(spec, splits).training(CONFIG, 0).run())
-        epoch(*loaders(splits))
+        next(setup_of(spec, splits).training({"lr": 0.1, "batch_size": BATCH}, 0).run())
+        epoch(splits)
         self.stores = stores
 
-    def ready(self) -> None:
-        self.before = held(self.stores)  # here nothing of the small trial is alive any more
+    def ready(self) -> None:  # when nothing of the small trial is alive any more
+        self.before = held(self.stores)
 
     def epoch(self, boxed: list[Any]) -> None:
         self.setup = ray.get(boxed[0])  # as `tune.with_parameters` does when a trial starts
-        self.loaders = loaders(self.setup.splits)
-        epoch(*self.loaders)
+        self.loaders = epoch(self.setup.splits)
 
     def data(self) -> dict[str, int]:
         """Growth in bytes by kind, to be asked while all others are alive and have been through an epoch."""
@@ -82,37 +78,35 @@ class Trial:
     def first_batch(self, boxed: list[Any]) -> float:
         """Seconds from taking the setup to the first batch of a training, its network included."""
         start = time.perf_counter()
-        loader = ray.get(boxed[0]).training(CONFIG, 0).train_loader
+        loader = ray.get(boxed[0]).training({"lr": 0.1, "batch_size": BATCH}, 0).train_loader
         next(loader.batches(torch.randperm(len(loader))[None, :BATCH]))
         return time.perf_counter() - start
 
 
 @contextmanager
-def workers(count: int, setup: TrialSetup, stores: str) -> Iterator[list[Any]]:
+def workers(count: int, setup: TrialSetup, stores: str) -> Iterator[tuple[list[Any], list[Any]]]:
     trials = [Trial.remote(setup.spec, setup.splits.train.shape[1:], stores) for _ in range(count)]
     ray.get([trial.ready.remote() for trial in trials])
-    yield trials
+    yield trials, [ray.put(setup)]
     for trial in trials:
         ray.kill(trial)
 
 
 def copies(count: int, setup: TrialSetup, stores: str) -> str:
     """A line of the table."""
-    boxed = [ray.put(setup)]
-    with workers(count, setup, stores) as trials:
+    with workers(count, setup, stores) as (trials, boxed):
         ray.get([trial.epoch.remote(boxed) for trial in trials])
         total = Counter(store=held(stores)["store"])  # of this process
         for data in ray.get([trial.data.remote() for trial in trials]):
             total.update(data)  # adds; may be negative
     ratio = sum(total.values()) / int(np.prod(setup.splits.train.pixels.shape))
-    parts = " | ".join(f"{total[kind] / MIB:.2f}" for kind in KINDS)
+    parts = " | ".join(f"{total[kind] / 2**20:.2f}" for kind in KINDS)
     return f"| {count} | {parts} | {ratio:.3f} | {'met' if ratio <= COPIES_GOAL else 'MISSED'} |"
 
 
 def wait(setup: TrialSetup, stores: str) -> float:
     """Of the second trial of a node, after the first one in another process."""
-    boxed = [ray.put(setup)]
-    with workers(2, setup, stores) as trials:
+    with workers(2, setup, stores) as (trials, boxed):
         return [float(ray.get(trial.first_batch.remote(boxed))) for trial in trials][1]
 
 
@@ -124,15 +118,14 @@ def run(options: argparse.Namespace, counts: list[int]) -> None:
     if not isinstance(splits.train.pixels, np.ndarray):
         raise ValueError(f"{options.dataset} is too large for a store here; take a smaller set")
     setup, shape = setup_of(spec, splits), splits.train.pixels.shape
-    print(f"{splits.name}: an array {shape} of {np.prod(shape) / MIB:.1f} MiB, made and loaded in {seconds:.1f} s\n")
+    print(f"{splits.name}: an array {shape} of {np.prod(shape) / 2**20:.1f} MiB, made and loaded in {seconds:.1f} s\n")
     with session("local"):
-        print(f"| processes | {', MiB | '.join(KINDS)}, MiB | copies in all | goal: at most {COPIES_GOAL} |")
-        print("| --- " * 6 + "|", flush=True)
+        print(f"| processes | {', MiB | '.join(KINDS)}, MiB | copies | at most {COPIES_GOAL} |\n{'| --- ' * 6}|")
         for count in counts:
             print(copies(count, setup, stores), flush=True)
         waits = [wait(setup, stores) for _ in range(options.rounds)]
-    print(f"\nsecond trial of a node: first batch after {median(waits):.3f} s, slowest {max(waits):.3f} s", end="; ")
-    print(f"goal: less than {SECONDS_GOAL} s: {'met' if median(waits) < SECONDS_GOAL else 'MISSED'}")
+    verdict = f"less than {SECONDS_GOAL} s: {'met' if median(waits) < SECONDS_GOAL else 'MISSED'}"
+    print(f"\nsecond trial of a node: first batch after {median(waits):.3f} s, slowest {max(waits):.3f} s; {verdict}")
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import hashlib
 import importlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from datasets.stream import Streamed
 
 __all__ = ["Found", "Images", "Splits", "Task", "check", "find", "in_memory", "load", "names", "stratified_split"]
 
+STORE_SHARE = 0.5  # of free disk and memory that decoded images may take
 SOURCES = {  # name -> the module here whose read(root, name) gives a Source
     "cifar10": "cifar",
     "cifar100": "cifar",
@@ -73,18 +74,20 @@ def load(
     fit: Callable[[int], int] = lambda size: size,
     val_fraction: float = 0.1,
     train_images: int | None = None,
+    store_share: float = STORE_SHARE,
 ) -> Splits:
     """The data set `name`, or the folder or CSV file of that path, split for a study.
 
     `image_size` is the side in pixels (None: what `fit` makes of the set's own). The validation set is a seeded,
     stratified `val_fraction` of train unless the source has one of its own; the test set does not depend on the seed.
     `train_images` keeps about as many of train, seeded and stratified, after the validation set was taken from it.
+    Image files that take more than `store_share` of free disk or memory are not kept decoded.
 
     Raises:
         ValueError: an unknown name, or files that are not what the set should hold.
         ConnectionError: the set is not there and could not be downloaded.
     """
-    found = find(name, root)
+    found = replace(find(name, root), store_share=store_share)
     source = found.source
     size = image_size or fit(source.native_size or decode.typical_side(_listed(source.train).files))
     opened = _open(found, "train", size)
@@ -116,6 +119,7 @@ class Found:
     module: str
     name: str
     path: Path
+    store_share: float = STORE_SHARE
 
     @cached_property
     def source(self) -> Source:
@@ -128,7 +132,7 @@ class Found:
         return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', self.name)}-{which}-{place}"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Found, (self.module, self.name, self.path)  # not the lists of files
+        return Found, (self.module, self.name, self.path, self.store_share)  # not the lists of files
 
 
 def find(name: str, root: str | Path) -> Found:
@@ -151,7 +155,7 @@ def _open(found: Found, which: str, size: int) -> _Opened:
     part: Part = getattr(found.source, which)
     again = partial(_again, found, which, size)
     try:
-        stored = store.opened(part, size, found.store_name(which))
+        stored = store.opened(part, size, found.store_name(which), found.store_share)
     except store.TooLarge as error:
         listed = _listed(part)
         streamed = Streamed(listed.files, size, whole=listed.whole)

@@ -23,8 +23,6 @@ from datasets.splits import Rows
 
 LAYOUT = 1  # of the files of a store
 MAX_UNREADABLE = 0.01  # of the images; more is no accident
-DISK_SHARE = 0.5  # of what is free
-MEMORY_SHARE = 0.75  # of this machine's: a larger array would be read from the disk again and again
 DESCRIPTION = "store.json"  # written last
 CHUNK = 2**24  # bytes
 
@@ -50,10 +48,11 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ray-image-tuning" / "stores"
 
 
-def opened(part: Part, size: int, name: str) -> Stored:
+def opened(part: Part, size: int, name: str, share: float) -> Stored:
     """The store of a part, made first if there is none; a process that finds another one at it waits.
 
-    `name` tells the part from all others; stores of it with other contents are removed.
+    `name` tells the part from all others; stores of it with other contents are removed. A new one may take a `share`
+    of the free disk, and of the memory: a larger one would be read from the disk again and again.
 
     Raises:
         ValueError: the files are not what they should be.
@@ -67,19 +66,18 @@ def opened(part: Part, size: int, name: str) -> Stored:
             for old in place.iterdir():
                 if old.is_dir():
                     shutil.rmtree(old)
-            _check_room(part, size)
+            _check_room(part, size, share)
             _make(part, size, where)
         return _read(where)
 
 
-def _check_room(part: Part, size: int) -> None:
+def _check_room(part: Part, size: int, share: float) -> None:
     needed = len(part.files) * 3 * size * size if isinstance(part, Listed) else 0
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limits = {"disk": DISK_SHARE * shutil.disk_usage(folder()).free, "memory": MEMORY_SHARE * memory}
-    for what, limit in limits.items():
-        if needed > limit:
-            gib = f"{needed / 2**30:.1f} GiB decoded, more than the {limit / 2**30:.1f} GiB"
-            raise TooLarge(f"{len(part.files):,} images are {gib} of {what} to spare")
+    for what, there in (("free disk", shutil.disk_usage(folder()).free), ("memory", memory)):
+        if needed > share * there:
+            sizes = f"{needed / 2**30:.1f} GiB decoded, more than {share:g} of the {there / 2**30:.1f} GiB of {what}"
+            raise TooLarge(f"{len(part.files):,} images are {sizes}")
 
 
 def _key(part: Part, size: int) -> str:

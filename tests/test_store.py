@@ -18,9 +18,9 @@ from PIL import Image
 import datasets
 from datasets import store
 from datasets.source import Labels, Listed, Packed, Pixels
-from datasets.store import opened
 
 SIZE = 6
+opened = partial(store.opened, share=0.5)
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +136,7 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path, own_cache: P
     (tmp_path / "part.pkl").write_bytes(pickle.dumps(part))
     code = (
         "import pickle, sys, pathlib; from datasets.store import opened;"
-        f"opened(pickle.loads(pathlib.Path(sys.argv[1]).read_bytes()), {SIZE}, 'x')"
+        f"opened(pickle.loads(pathlib.Path(sys.argv[1]).read_bytes()), {SIZE}, 'x', 0.5)"
     )
     maker = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "part.pkl")])
     deadline = time.monotonic() + 60
@@ -194,7 +194,9 @@ def test_many_unreadable_images_are_refused_and_leave_no_store(tmp_path: Path, o
 def test_a_set_without_room_is_refused_with_the_sizes(tmp_path: Path) -> None:
     one = listed(tmp_path / "x", count=1)
     many = Listed(files=one.files * 10_000, labels=np.zeros(10_000, np.int64))
-    with pytest.raises(store.TooLarge, match=r"10,000 images are [\d.]+ GiB decoded, more than the [\d.]+ GiB of"):
+    with pytest.raises(
+        store.TooLarge, match=r"10,000 images are [\d.]+ GiB decoded, more than 0.5 of the [\d.]+ GiB of"
+    ):
         opened(many, 20_000, "x")
 
 
@@ -231,6 +233,22 @@ def test_a_machine_with_other_data_is_refused(tmp_path: Path, own_cache: Path) -
     Image.new("RGB", (9, 7), (99, 99, 99)).save(tmp_path / "pets" / "cat" / "0003.png")
     with pytest.raises(ValueError, match="is not that of the machine that started the study"):
         pickle.loads(pickled)
+
+
+def test_images_without_room_are_decoded_on_the_way_to_the_same_pixels(tmp_path: Path, own_cache: Path) -> None:
+    kept = splits_of(tmp_path)
+    shutil.rmtree(own_cache)
+    streamed = datasets.load(str(tmp_path / "pets"), root="unused", image_size=SIZE, store_share=0)
+    assert not made(own_cache)
+    assert not isinstance(streamed.train.pixels, np.ndarray)
+    for part in ("train", "val", "test"):
+        assert np.array_equal(getattr(streamed, part).images, getattr(kept, part).images)
+        assert np.array_equal(getattr(streamed, part).labels, getattr(kept, part).labels)
+    assert streamed.mean == pytest.approx(kept.mean)
+    (note, *_) = streamed.notes
+    assert note.startswith("train: 32 images are 0.0 GiB decoded, more than 0 of the ")
+    assert note.endswith("so they are decoded anew in each epoch")
+    assert np.array_equal(pickle.loads(pickle.dumps(streamed)).val.images, kept.val.images)
 
 
 def test_a_description_from_elsewhere_is_no_store(tmp_path: Path, own_cache: Path) -> None:

@@ -102,6 +102,7 @@ def load(spec: StudySpec) -> Splits:
         fit=models.architecture(spec.model).fitting_size,
         val_fraction=spec.val_fraction,
         train_images=spec.train_images,
+        store_share=spec.store_share,
     )
 
 

@@ -104,6 +104,7 @@ class StudySpec:
     image_size: int | None = None  # None: the data set's own, or the next that the architecture can take
     val_fraction: float = 0.1
     train_images: int | None = None  # about how many images to train on; None: all
+    store_share: float = datasets.STORE_SHARE  # of free disk and memory; larger image files are decoded in each epoch
     scheduler: str = "asha"
     sampler: str = "tpe"
     grace_epochs: int | None = None  # None: a third of the epochs, a ninth in long studies
@@ -132,6 +133,7 @@ class StudySpec:
         _number("val_fraction", self.val_fraction, 0.01, 0.9)
         if self.train_images is not None:
             _whole("train_images", self.train_images, 2, 10**9)
+        _number("store_share", self.store_share, 0, 1)
         if self.seeds is not None:
             _whole("seeds", self.seeds, 1, 1000)
         if self.grace_epochs is not None:
