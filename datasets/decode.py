@@ -88,9 +88,12 @@ def in_threads(work: Callable[[int], None], count: int, progress: Callable[[int]
             work(index)
         return stop - start
 
-    with ThreadPoolExecutor(cores()) as pool:
+    pool = ThreadPoolExecutor(cores())
+    try:
         for done in pool.map(chunks, range(0, count, chunk)):
             progress(done)
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C ends it after the chunks under way
 
 
 def cores() -> int:

@@ -180,6 +180,26 @@ def test_a_signal_before_the_search_leaves_the_name_free(tmp_path: Path) -> None
     assert launch("--model", "resnet20", "--name", "early", "--dry-run", cwd=tmp_path).returncode == 0
 
 
+def test_a_signal_while_images_are_decoded_ends_it_in_one_line(tmp_path: Path) -> None:
+    """Thousands of links to one image that takes long."""
+    noise = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for index in range(1000):
+            (tmp_path / "pets" / name / f"{index}.png").symlink_to(tmp_path / "noise.png")
+    command = [sys.executable, "-m", "tuning.launch", "--model", "resnet20", "--dataset", "pets"]
+    cache = tmp_path / "cache"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(cache)}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    while not list(cache.glob("*/*/*/*/pixels")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert stderr == "error: interrupted before anything was searched; start it again\n"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # three studies
 @pytest.mark.parametrize(("signum", "code"), [(2, 130), (15, 143)])

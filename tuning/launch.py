@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(error, 3)
     except StudyError as error:
         return _refuse(error, error.exit_code)
+    except KeyboardInterrupt:  # images may take minutes to be decoded
+        return _refuse("interrupted before anything was searched; start it again", 128 + signal.SIGINT)
     if args.dry_run:
         for prepared in studies:
             summary.show_plan(Console(), prepared)
