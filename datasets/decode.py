@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from datasets.source import Pixels
@@ -76,6 +77,12 @@ def square(image: Image.Image, size: int, *, whole: bool = False) -> Image.Image
 def resize(image: Pixels, size: int) -> Pixels:
     """A decoded image (H, W) or (H, W, 3) -> (1 or 3, size, size)."""
     return _channels_first(square(Image.fromarray(image), size))
+
+
+def moments(image: Pixels) -> NDArray[np.float32]:
+    """(C, 2): mean of each channel, and of its squares."""
+    values = image.reshape(len(image), -1).astype(np.float32)
+    return np.stack([values.mean(1), np.square(values).mean(1)], 1)
 
 
 def in_threads(work: Callable[[int], None], count: int, progress: Callable[[int], None]) -> None:

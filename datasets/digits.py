@@ -8,10 +8,9 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from datasets.source import Labels, Packed, Pixels, Source
-from datasets.splits import stratified_split
+from datasets.splits import TEST_FRACTION, stratified_split
 
 CLASSES = tuple("0123456789")
-TEST_FRACTION = 0.2  # the set comes without a test part; ours is the same for every seed
 
 
 def read(root: Path, name: str) -> Source:

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from datasets.source import Labels, Listed, Source
-from datasets.splits import stratified_split
+from datasets.splits import TEST_FRACTION, stratified_split
 
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 PARTS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
-TEST_FRACTION = 0.2  # of a folder without test/; the same for every seed
 
 
 def read(root: Path, name: str) -> Source:

@@ -64,10 +64,11 @@ class Images:
         return replace(self, rows=self.rows[indices], labels=self.labels[indices])
 
     def __reduce__(self) -> tuple[Any, ...]:
+        fields = {**vars(self)}
         path = getattr(self.pixels, "filename", None)
         if self.again is None or path is None:
-            return _images, (self.pixels, self.rows, self.labels, self.digest, self.again, self.notes)
-        return _reopen, (Path(path), self.pixels.shape, self.rows, self.labels, self.digest, self.again, self.notes)
+            return _restored, (fields,)
+        return _restored, ({**fields, "pixels": None}, Path(path), self.pixels.shape)
 
 
 def in_memory(pixels: Pixels, labels: Labels) -> Images:
@@ -123,23 +124,13 @@ class Splits:
         return digest.hexdigest()
 
 
-def _images(
-    pixels: Pixels | Undecoded,
-    rows: Rows,
-    labels: Labels,
-    digest: str,
-    again: Callable[[], Images] | None,
-    notes: tuple[str, ...],
-) -> Images:
-    return Images(pixels=pixels, rows=rows, labels=labels, digest=digest, again=again, notes=notes)
-
-
-def _reopen(path: Path, shape: tuple[int, ...], rows: Rows, labels: Labels, digest: str,
-            again: Callable[[], Images], notes: tuple[str, ...]) -> Images:  # fmt: skip
+def _restored(fields: dict[str, Any], path: Path | None = None, shape: tuple[int, ...] = ()) -> Images:
     """The same images in another process, which may be on another machine."""
+    if path is None:
+        return Images(**fields)
     if path.exists():
-        return _images(np.memmap(path, np.uint8, "r", shape=shape), rows, labels, digest, again, notes)
-    made = again()
-    if made.digest != digest:
+        return Images(**{**fields, "pixels": np.memmap(path, np.uint8, "r", shape=shape)})
+    made: Images = fields["again"]()
+    if made.digest != fields["digest"]:
         raise ValueError(f"the data at {path} is not that of the machine that started the study; copy it again")
-    return _images(made.pixels, rows, labels, digest, again, notes)
+    return Images(**{**fields, "pixels": made.pixels})

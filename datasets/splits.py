@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from datasets.source import Labels
 
 Rows = NDArray[np.int64]
+TEST_FRACTION = 0.2  # of a set that comes without a test part; the same for every seed
 
 
 def stratified_split(labels: Labels, fraction: float, seed: int, classes: Sequence[str]) -> tuple[Rows, Rows]:

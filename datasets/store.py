@@ -153,8 +153,7 @@ def _write(aside: Path, shape: tuple[int, ...], name: str, read: Callable[[int],
         except decode.Unreadable as error:
             unreadable[index] = str(error)
             return
-        values = image.reshape(len(image), -1).astype(np.float32)
-        moments[index] = np.stack([values.mean(1), np.square(values).mean(1)], 1)
+        moments[index] = decode.moments(image)
 
     with _progress(f"decoding {name}", shape[0]) as advance:
         decode.in_threads(work, shape[0], advance)

@@ -45,13 +45,12 @@ class Streamed:
         return result
 
     def moments(self) -> NDArray[np.float32]:
-        """(N, 3, 2): mean of an image and of its squares, of a sample spread over all; zeros for the others."""
+        """(N, 3, 2): mean of an image and of its squares, of a sample spread over all; NaN for the others."""
         sample = np.unique(np.linspace(0, len(self.files) - 1, SAMPLE).astype(np.int64))
         result = np.full((len(self.files), 3, 2), np.nan, np.float32)
 
         def work(index: int) -> None:
-            values = self[sample[index : index + 1]][0].reshape(3, -1).astype(np.float32)
-            result[sample[index]] = np.stack([values.mean(1), np.square(values).mean(1)], 1)
+            result[sample[index]] = decode.moments(self[sample[index : index + 1]][0])
 
         decode.in_threads(work, len(sample), lambda done: None)
         return result

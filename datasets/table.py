@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from datasets.source import Labels, Listed, Source
-from datasets.splits import stratified_split
+from datasets.splits import TEST_FRACTION, stratified_split
 
 HEADER = "path"  # first cell of a first line that is no image
-TEST_FRACTION = 0.2  # held out for tests; the same for every seed
 
 
 @dataclass(frozen=True)
