@@ -1,13 +1,15 @@
 """ASHA against a ten-line reference, and its promises to the baseline and about NaN."""
 
 import math
+import random
 from collections import defaultdict
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ray.tune.schedulers import TrialScheduler
 
-from tuning.scheduler import Rungs, RungScheduler, make_scheduler
+from tuning.scheduler import MedianRule, Rungs, RungScheduler, make_scheduler
 from tuning.spec import METRIC, StudySpec
 
 SCORES = st.lists(st.tuples(st.sampled_from([1, 3, 9]), st.floats(0, 1)), max_size=60)
@@ -23,7 +25,7 @@ def reference(seen: list[float], score: float, factor: int) -> bool:
 
 @given(SCORES, st.integers(2, 4))
 def test_decisions_are_those_of_the_reference(reports: list[tuple[int, float]], factor: int) -> None:
-    rungs, seen = Rungs([1, 3, 9], factor), defaultdict[int, list[float]](list)
+    rungs, seen = Rungs(epochs=[1, 3, 9], reduction_factor=factor), defaultdict[int, list[float]](list)
     for key, (epoch, score) in enumerate(reports):
         decision = rungs.decide(key, epoch, score)
         if epoch == 9:
@@ -35,7 +37,7 @@ def test_decisions_are_those_of_the_reference(reports: list[tuple[int, float]], 
 
 
 def test_a_trial_is_judged_once_a_rung() -> None:
-    rungs = Rungs([1, 9], 3)
+    rungs = Rungs(epochs=[1, 9], reduction_factor=3)
     for key, score in enumerate([0.9, 0.8, 0.7]):
         rungs.decide(key, 1, score)
     assert rungs.decide(0, 1, 0.0) is None
@@ -43,7 +45,7 @@ def test_a_trial_is_judged_once_a_rung() -> None:
 
 
 def test_the_reason_names_score_cut_off_and_rank() -> None:
-    rungs = Rungs([3, 9], 2)
+    rungs = Rungs(epochs=[3, 9], reduction_factor=2)
     for key, score in enumerate([0.5, 0.649, 0.7]):
         rungs.decide(key, 3, score)
     decision = rungs.decide(9, 3, 0.612)
@@ -52,7 +54,12 @@ def test_the_reason_names_score_cut_off_and_rank() -> None:
 
 
 def spec(**fields: object) -> StudySpec:
-    return StudySpec(**{"model": "resnet20", "name": "x", "epochs": 9, "grace_epochs": 1, **fields})  # type: ignore[arg-type]
+    return StudySpec(**{"model": "resnet20", "name": "x", "epochs": 9, "grace_epochs": 1, "audit": 0.0, **fields})  # type: ignore[arg-type]
+
+
+def asha(scheduler: RungScheduler) -> Rungs:
+    assert isinstance(scheduler.rule, Rungs)
+    return scheduler.rule
 
 
 class FakeTrial:
@@ -70,23 +77,111 @@ def test_the_baseline_is_never_stopped_but_counts() -> None:
     for number in range(1, 10):
         report(scheduler, number, 1, 0.5 + number / 100)
     assert report(scheduler, 0, 1, 0.0) == TrialScheduler.CONTINUE
-    assert scheduler.rungs.scores[1][0] == 0.0
+    assert asha(scheduler).scores[1][0] == 0.0
 
 
 def test_nan_stops_a_trial_at_any_epoch_and_leaves_no_score() -> None:
     scheduler = make_scheduler(spec())
     assert report(scheduler, 1, 2, math.nan) == TrialScheduler.STOP
     assert report(scheduler, 2, 1, math.nan) == TrialScheduler.STOP
-    assert all(scores == {} for scores in scheduler.rungs.scores.values())
+    assert all(scores == {} for scores in asha(scheduler).scores.values())
 
 
 def test_results_of_others_need_no_trial_number() -> None:
     scheduler = make_scheduler(spec())
     decision = scheduler.on_trial_result(None, FakeTrial("a"), {"epoch": 1, METRIC: 0.5})  # type: ignore[arg-type]
     assert decision == TrialScheduler.CONTINUE
-    assert scheduler.rungs.scores[1] == {"a": 0.5}
+    assert asha(scheduler).scores[1] == {"a": 0.5}
 
 
 def test_without_early_stopping_nobody_is_stopped() -> None:
     scheduler = make_scheduler(spec(scheduler="none"))
     assert {report(scheduler, n, e, 1 / (1 + n)) for n in range(20) for e in (1, 3, 9)} == {TrialScheduler.CONTINUE}
+
+
+def test_a_share_of_the_stopped_is_audited_and_never_asked_again() -> None:
+    scheduler = make_scheduler(spec(audit=0.2, epochs=27))
+    stopped = audited = 0
+    for number in range(1, 400):
+        if report(scheduler, number, 1, 1 / number) == TrialScheduler.STOP:
+            stopped += 1
+        elif scheduler.decisions[number].audited:
+            audited += 1
+            assert scheduler.decisions[number].reason.startswith("audited, else stopped at epoch 1: ")
+            assert report(scheduler, number, 3, -1.0) == TrialScheduler.CONTINUE
+    assert 0.14 < audited / (audited + stopped) < 0.26
+
+
+def test_a_trial_that_diverges_is_never_audited() -> None:
+    scheduler = make_scheduler(spec(audit=1.0))
+    assert report(scheduler, 1, 1, math.nan) == TrialScheduler.STOP
+
+
+def test_brackets_share_the_epochs_and_compare_with_their_own_kind() -> None:
+    rungs = Rungs(epochs=[1, 3, 9, 27], reduction_factor=3, brackets=4)
+    kinds = [rungs.bracket(key) for key in range(4000)]
+    assert kinds == [rungs.bracket(key) for key in range(4000)], "a resumed study draws the same"
+    cost = [1 + 2 / 3 + 6 / 9 + 18 / 27, 3 + 6 / 3 + 18 / 9, 9 + 18 / 3, 27.0]
+    spent = [kinds.count(bracket) * cost[bracket] for bracket in range(4)]
+    assert max(spent) < 1.25 * min(spent)
+    first, second = kinds.index(0), [key for key in range(4000) if kinds[key] == 1][:4]
+    assert rungs.decide(second[0], 1, 0.1) is None, "not compared before its first rung"
+    for key, score in zip(second, (0.1, 0.2, 0.3, 0.15), strict=True):
+        decision = rungs.decide(key, 3, score)
+    assert decision
+    assert not decision.go_on
+    decision = rungs.decide(first, 3, 0.0)
+    assert decision
+    assert decision.reason.endswith("rank 1 of 1")
+
+
+def test_nobody_is_cut_within_the_noise_of_the_validation_images() -> None:
+    exact, spared = make_scheduler(spec()), make_scheduler(spec(spare_noise=True), val_images=100)
+    for number, score in enumerate([0.80, 0.80, 0.80, 0.75, 0.70], start=1):
+        report(exact, number, 1, score)
+        report(spared, number, 1, score)
+    assert [exact.decisions[number].go_on for number in (4, 5)] == [False, False]
+    assert [spared.decisions[number].go_on for number in (4, 5)] == [True, False], "0.061 is the noise of 100 images"
+    assert "within noise of the cut-off 0.800" in spared.decisions[4].reason
+
+
+def test_the_median_rule_against_its_definition() -> None:
+    rule = MedianRule(epochs=[2, 9], fewest=3)
+    for key, scores in enumerate([[0.5, 0.7], [0.1, 0.3], [0.2, 0.6]]):
+        for epoch, score in enumerate(scores, start=1):
+            assert rule.decide(key, epoch, score) is None, "fewer than three others"
+    assert rule.decide(3, 1, 0.0) is None, "before the first rung"
+    assert rule.decide(4, 1, 0.0) is None
+    better, worse = rule.decide(3, 2, 0.4), rule.decide(4, 2, 0.2)
+    assert better is None
+    assert worse
+    assert worse.reason == "stopped at epoch 2: 0.200 below the median 0.300 of 4 others"
+    nan = rule.decide(5, 1, math.nan)
+    assert nan
+    assert not nan.go_on
+
+
+@pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
+def test_a_replayed_scheduler_decides_as_if_never_stopped(name: str) -> None:
+    first, second = make_scheduler(spec(scheduler=name)), make_scheduler(spec(scheduler=name))
+    rng = random.Random(0)
+    for number in range(40):
+        for epoch in range(1, 10):
+            score = rng.random()
+            second.replay(number, epoch, score)
+            if report(first, number, epoch, score) == TrialScheduler.STOP:
+                break
+    for number in range(40, 80):
+        scores = [rng.random() for _ in range(9)]
+        for scheduler in (first, second):
+            for epoch, score in enumerate(scores, start=1):
+                if report(scheduler, number, epoch, score) == TrialScheduler.STOP:
+                    break
+        assert first.decisions.get(number) == second.decisions.get(number)
+
+
+def test_a_combination_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ValueError, match="scheduler pbt changes hyperparameters while it trains"):
+        spec(scheduler="pbt")
+    with pytest.raises(ValueError, match="brackets are asha's, got 2 with scheduler 'median'"):
+        spec(scheduler="median", brackets=2)

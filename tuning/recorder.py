@@ -45,7 +45,8 @@ class Recorder(Callback):
             if decision and not decision.go_on:
                 self._end(number, "stopped", decision.reason)
             elif decision:
-                self.log.emit("go_on", trial=number, reason=decision.reason)
+                audited = {"audited": True} if decision.audited else {}
+                self.log.emit("go_on", trial=number, reason=decision.reason, **audited)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         number = trial_number(str(trial))

@@ -1,11 +1,14 @@
-"""ASHA: at each rung a trial goes on only if it is among the best of all that came so far (arXiv:1810.05934)."""
+"""Early stopping: ASHA and the median rule, with a reason for each decision, and how Ray Tune is told of it."""
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from bisect import bisect_right, insort
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import mean, median
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
@@ -14,52 +17,132 @@ from tuning.spec import BASELINE, METRIC, StudySpec
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
+Z_SCORE = 1.0  # standard errors of two validation scores that count as noise
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """Whether a trial goes on, and why."""
+    """Whether a trial goes on, and why; `audited` if it does so only to show what stopping it would have cost."""
 
     go_on: bool
     reason: str
+    audited: bool = False
 
 
-class Rungs:
-    """The scores of all trials at each rung. Higher is better; NaN is below everything."""
-
-    def __init__(self, epochs: Sequence[int], reduction_factor: float) -> None:
-        self.scores: dict[int, dict[object, float]] = {epoch: {} for epoch in epochs[:-1]}
-        self.reduction_factor = reduction_factor
+class Rule(Protocol):
+    """Early stopping as arithmetic on scores: higher is better, NaN is below everything."""
 
     def decide(self, key: object, epoch: int, score: float, *, exempt: bool = False) -> Decision | None:
-        """Records the score of the trial `key`; None where there is no rung at `epoch`, or `key` has passed it before.
+        """Records the score of the trial `key`; None where there is nothing to decide. An exempt trial goes on."""
 
-        Nobody is cut before there are as many scores as the reduction factor: one of fewer cannot be told to be weak.
-        """
+
+@dataclass(kw_only=True)
+class Rungs:
+    """ASHA (Li et al. 2018, arXiv:1810.05934): at each rung a trial goes on if it is among the best of all so far.
+
+    Nobody is cut before there are as many scores as the reduction factor: one of fewer cannot be told to be weak.
+    Trials of bracket b are first compared at rung b, and with their own kind only; brackets get equal shares of the
+    epochs, as in Hyperband (Li et al. 2018, JMLR 18). `noise(score)` is what a score may owe to luck: nobody is cut by
+    less.
+    """
+
+    epochs: Sequence[int]
+    reduction_factor: float
+    brackets: int = 1
+    seed: int = 0
+    noise: Callable[[float], float] = lambda score: 0.0
+    scores: dict[int, dict[object, float]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.scores = {epoch: {} for epoch in self.epochs[:-1]}
+        self._ranked: dict[tuple[int, int], list[float]] = {}  # of a bracket at an epoch, ascending
+
+    def decide(self, key: object, epoch: int, score: float, *, exempt: bool = False) -> Decision | None:
         if math.isnan(score):
             return Decision(go_on=False, reason=f"diverged in epoch {epoch}")
-        rung = self.scores.get(epoch)
-        if rung is None or key in rung:
+        rung, bracket = self.scores.get(epoch), self.bracket(key)
+        if rung is None or key in rung or epoch < self.epochs[bracket]:
             return None
         rung[key] = score
-        ranked = sorted(rung.values(), reverse=True)
-        kept = math.ceil(len(ranked) / self.reduction_factor)
-        rank, cut_off = 1 + ranked.index(score), ranked[kept - 1]
-        place = f"rank {rank} of {len(ranked)}"
-        if exempt or len(ranked) < self.reduction_factor or score >= cut_off:
+        ranked = self._ranked.setdefault((bracket, epoch), [])
+        insort(ranked, score)
+        total = len(ranked)
+        cut_off = ranked[-math.ceil(total / self.reduction_factor)]
+        rank = 1 + total - bisect_right(ranked, score)
+        place = f"rank {rank} of {total}"
+        if exempt or total < self.reduction_factor or score >= cut_off:
             return Decision(go_on=True, reason=f"{score:.3f} at epoch {epoch}, {place}")
-        return Decision(
-            go_on=False,
-            reason=f"stopped at epoch {epoch}: {score:.3f} below the cut-off {cut_off:.3f}, {place}",
-        )
+        if cut_off - score <= self.noise(score):
+            reason = f"{score:.3f} at epoch {epoch}, {place}, within noise of the cut-off {cut_off:.3f}"
+            return Decision(go_on=True, reason=reason)
+        reason = f"stopped at epoch {epoch}: {score:.3f} below the cut-off {cut_off:.3f}, {place}"
+        return Decision(go_on=False, reason=reason)
+
+    def bracket(self, key: object) -> int:
+        """Drawn from the trial's number, so that a study that goes on after a crash draws the same."""
+        weights = bracket_weights(self.epochs, self.reduction_factor, self.brackets)
+        left = draw(self.seed, "bracket", key) * sum(weights)
+        for bracket, weight in enumerate(weights):
+            left -= weight
+            if left < 0:
+                return bracket
+        return len(weights) - 1
+
+    def __str__(self) -> str:
+        return f"ASHA with rungs at epochs {', '.join(map(str, self.scores)) or 'none'}"
+
+
+@dataclass(kw_only=True)
+class MedianRule:
+    """Stops a trial whose best score is below the median of the others' averages so far (Golovin et al. 2017, Vizier).
+
+    From the first of `epochs` on, and not before `fewest` others have come as far.
+    """
+
+    epochs: Sequence[int]
+    fewest: int
+    scores: dict[object, list[float]] = field(default_factory=dict)
+
+    def decide(self, key: object, epoch: int, score: float, *, exempt: bool = False) -> Decision | None:
+        if math.isnan(score):
+            return Decision(go_on=False, reason=f"diverged in epoch {epoch}")
+        own = self.scores.setdefault(key, [])
+        if len(own) >= epoch:
+            return None
+        own.append(score)
+        if epoch < self.epochs[0] or epoch >= self.epochs[-1]:
+            return None
+        peers = [scores for other, scores in self.scores.items() if other != key and len(scores) >= epoch]
+        others = [mean(scores[:epoch]) for scores in peers]
+        if exempt or len(others) < self.fewest or max(own) >= median(others):
+            return None
+        cut_off = f"{median(others):.3f} of {len(others)} others"
+        return Decision(go_on=False, reason=f"stopped at epoch {epoch}: {max(own):.3f} below the median {cut_off}")
+
+    def __str__(self) -> str:
+        return f"the median rule from epoch {self.epochs[0]} on"
 
 
 class RungScheduler(FIFOScheduler):
-    """`Rungs` behind Ray Tune's interface. Results carry `epoch` and the number `trial`, 0 being the baseline."""
+    """A `Rule` behind Ray Tune's interface. Results carry `epoch` and the number `trial`, 0 being the baseline.
 
-    def __init__(self, rungs: Rungs, metric: str) -> None:
+    A share `audit` of the trials that the rule would stop is told to finish, to show what stopping them would have
+    cost; they are exempt from then on. `measure` turns a result into the score that the rule sees.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        metric: str,
+        *,
+        audit: float = 0.0,
+        seed: int = 0,
+        exempt: Callable[[object], bool] = lambda key: key == BASELINE,
+    ) -> None:
         super().__init__()
-        self.rungs = rungs
+        self.rule, self.audit, self.seed, self.exempt = rule, audit, seed, exempt
         self.decisions: dict[object, Decision] = {}
+        self.audited: set[object] = set()
         self._metric = metric
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
@@ -67,17 +150,63 @@ class RungScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         key = result.get("trial", trial.trial_id)
-        decision = self.rungs.decide(key, result["epoch"], result[self._metric], exempt=key == BASELINE)
+        decision = self.decide(key, result["epoch"], result[self._metric])
         if decision is None:
             return str(TrialScheduler.CONTINUE)
         self.decisions[key] = decision
         return str(TrialScheduler.CONTINUE if decision.go_on else TrialScheduler.STOP)
 
+    def decide(self, key: object, epoch: int, score: float) -> Decision | None:
+        """The rule's decision, unless the trial is exempt or the rule is audited."""
+        exempt = self.exempt(key) or key in self.audited
+        decision = self.rule.decide(key, epoch, score, exempt=exempt)
+        if decision is None or decision.go_on or math.isnan(score) or not self._audits(key):
+            return decision
+        self.audited.add(key)
+        return replace(decision, go_on=True, audited=True, reason=f"audited, else {decision.reason}")
+
+    def replay(self, key: object, epoch: int, score: float) -> None:
+        """Takes over a report of an earlier run, whose decision has been made."""
+        self.rule.decide(key, epoch, score, exempt=True)
+
     def debug_string(self) -> str:
-        return f"ASHA with rungs at epochs {', '.join(map(str, self.rungs.scores))}"
+        return str(self.rule)
+
+    def _audits(self, key: object) -> bool:
+        return isinstance(key, int) and draw(self.seed, "audit", key) < self.audit
 
 
-def make_scheduler(spec: StudySpec) -> RungScheduler:
-    """The scheduler that `spec.scheduler` names; without early stopping the last epoch is the only rung."""
-    epochs = spec.rungs if spec.scheduler == "asha" else spec.rungs[-1:]
-    return RungScheduler(Rungs(epochs, spec.reduction_factor), METRIC)
+def make_scheduler(spec: StudySpec, *, val_images: int | None = None) -> RungScheduler:
+    """The scheduler that `spec.scheduler` names; `val_images` is what scores are measured on, for `spare_noise`."""
+    if spec.scheduler == "median":
+        rule: Rule = MedianRule(epochs=spec.rungs, fewest=math.ceil(spec.reduction_factor))
+    else:
+        brackets = len(spec.rungs) if spec.scheduler == "hyperband" else spec.brackets
+        rule = Rungs(
+            epochs=spec.rungs if spec.scheduler != "none" else spec.rungs[-1:],
+            reduction_factor=spec.reduction_factor,
+            brackets=min(brackets, len(spec.rungs)) if spec.scheduler != "none" else 1,
+            seed=spec.seed,
+            noise=noise_of(val_images) if spec.spare_noise and val_images else lambda score: 0.0,
+        )
+    return RungScheduler(rule, METRIC, audit=spec.audit, seed=spec.seed)
+
+
+def noise_of(images: int) -> Callable[[float], float]:
+    """The standard error of the difference of two accuracies near a score, each of them over `images` images."""
+    return lambda score: Z_SCORE * math.sqrt(2 * max(score * (1 - score), 0.0) / images)
+
+
+def bracket_weights(epochs: Sequence[int], reduction_factor: float, brackets: int) -> list[float]:
+    """How many trials each bracket gets, so that all train about as many epochs: the inverse of what a trial costs."""
+    costs = []
+    for bracket in range(brackets):
+        rungs = epochs[bracket:]
+        lengths = [rung - before for rung, before in zip(rungs, (0, *rungs), strict=False)]
+        costs.append(sum(length / reduction_factor**rung for rung, length in enumerate(lengths)))
+    return [1 / cost for cost in costs]
+
+
+def draw(*keys: object) -> float:
+    """A number in [0, 1) that follows from the keys."""
+    return int.from_bytes(hashlib.sha256(repr(keys).encode()).digest()[:7], "big") / 2**56

@@ -6,37 +6,49 @@ sampler then compares epochs with epochs of another length and does worse than r
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import RandomSampler, TPESampler
-from optuna.trial import TrialState, create_trial
+from optuna.distributions import BaseDistribution
 from ray.tune.search import Searcher
 
+from tuning.cube import Config, Cube
+from tuning.proposals import Evolution, Grid, Observation, Reading, gaussian, near, parzen, uniform
+
 ENOUGH_SCORES = 10  # TPE's own number of random trials before it starts to model
-BELOW_ALL = 1e9  # TPE only looks at the order of scores
-RANDOM_SHARE = 1 / 3  # of the proposals, so that a wrong early model cannot lock the search in
+EXPLORED_SHARE = 1 / 3  # of the proposals asks no model, so that a wrong early one cannot lock the search in
+NEAR_SHARE = 1 / 2  # of these, at most, lie near the published recipe
+PRIOR_SHARE = 1 / 2  # of the others, at most, come from earlier studies
+SAMPLERS = ("tpe", "random", "gp", "cmaes", "grid")
 
 
 @dataclass
-class _Asked:
-    """A running trial and, if a model proposed it, where it counts as pending: rung and number in that study."""
+class _Trial:
+    """A configuration, where it came from, and its score at each rung; -inf where it did not get there for good."""
 
-    config: dict[str, Any]
-    pending: tuple[int, int] | None = None
+    config: Config
+    source: str
+    scores: dict[int, float] = field(default_factory=dict)
+    pending: bool = True
 
 
 class RungSearcher(Searcher):
-    """Proposes the baseline, then configurations modelled on the highest rung that has enough scores.
+    """Proposes the baseline, then configurations that a model of the rungs' scores finds promising.
+
+    The model is a Gaussian process over all rungs (`gp`) or TPE on the highest rung with enough scores (`tpe`); a third
+    of the proposals asks none. `cmaes`, `random` and `grid` are there to compare with.
 
     `rungs` are epochs, ascending, the last the full length; results must carry `epoch` and the metric. A score of NaN
     counts as the worst of its rung and of all above. Numbers trials from 0 in the order of `suggest`. `conditions` maps
-    a hyperparameter to the choice, and the value of it, without which it is left out.
+    a hyperparameter to the choice, and the value of it, without which it is left out. `first` configurations follow the
+    baseline; `prior` are configurations of earlier studies with merits, larger being better, which proposals are
+    modelled on for as long as these do better than others. `score_of` turns a result into what is maximised.
     """
 
     def __init__(
@@ -48,67 +60,70 @@ class RungSearcher(Searcher):
         baseline: Mapping[str, Any] | None,
         rungs: Sequence[int],
         seed: int,
-        sampler: str = "tpe",
+        sampler: str = "gp",
         conditions: Mapping[str, tuple[str, Any]] | None = None,
+        first: Sequence[Mapping[str, Any]] = (),
+        prior: Sequence[Observation] = (),
     ) -> None:
         super().__init__(metric=metric, mode=mode)
         if mode not in ("max", "min"):
             raise ValueError(f"mode must be max or min, got {mode!r}")
-        self.distributions, self.rungs, self.sampler = dict(distributions), tuple(rungs), sampler
-        self.conditions = dict(conditions or {})
-        self.numbers: dict[str, int] = {}  # Ray's trial id -> our trial number
-        self._queue = [] if baseline is None else [dict(baseline)]
-        self._next = 0
-        self._unfinished: list[tuple[int, dict[str, Any]]] = []
-        self._asked: dict[int, _Asked] = {}
-        self._worst = -math.inf if mode == "max" else math.inf
+        if sampler not in SAMPLERS:
+            raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        direction: Literal["maximize", "minimize"] = "maximize" if mode == "max" else "minimize"
-        self._studies = {rung: optuna.create_study(direction=direction) for rung in self.rungs}
-        self._uniform = optuna.create_study(direction=direction)
-        self._seed = seed
-        self._reseed(0)
-        self._scores: dict[int, dict[int, float]] = {rung: {} for rung in self.rungs}
+        self.cube = Cube(distributions, conditions)
+        self.rungs, self.sampler, self.seed, self.baseline = tuple(rungs), sampler, seed, baseline
+        self.prior = [observation for observation in prior if self.cube.fits(observation[0])]
+        self.numbers: dict[str, int] = {}  # Ray's trial id -> our trial number
+        self.trials: dict[int, _Trial] = {}
+        self._queue = [dict(config) for config in (*([] if baseline is None else [baseline]), *first)]
+        self._unfinished: list[int] = []
+        self._next = 0
+        self._sign = 1.0 if mode == "max" else -1.0
+        self._evolution = Evolution(self.cube, seed) if sampler == "cmaes" else None
+        self._grid = Grid(self.cube, seed) if sampler == "grid" else None
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
         return metric in (None, self.metric) and mode in (None, self.mode)
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
+    def suggest(self, trial_id: str) -> Config | str:
         """The next configuration; unfinished trials of an earlier run come first, under their old numbers."""
         if self._unfinished:
-            number, config = self._unfinished.pop(0)
-            self._asked[number] = _Asked(config)
+            number = self._unfinished.pop(0)
         else:
-            number, self._next = self._next, self._next + 1
-            self._asked[number] = self._propose()
+            number = self._next
+            proposed = self._propose(number)
+            if proposed is None:
+                return str(Searcher.FINISHED)
+            self.trials[number] = proposed
+            self._next += 1
         self.numbers[trial_id] = number
-        return dict(self._asked[number].config)
+        return dict(self.trials[number].config)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self._record(self.numbers[trial_id], result)
+        self._record(self.numbers[trial_id], int(result["epoch"]), float(result[self.metric]))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Ray gives the result on which a trial was stopped only here; a trial with an error counts as worst."""
         number = self.numbers[trial_id]
         if error:
-            self._fill_from(number, self.rungs[0], self._worst)
+            self._record(number, self.rungs[0], math.nan)
         elif result and self.metric in result:
-            self._record(number, result)
+            self._record(number, int(result["epoch"]), float(result[self.metric]))
         self._retire(number)
 
-    def replay(self, number: int, config: dict[str, Any], scores: Mapping[int, float], *, finished: bool) -> None:
+    def replay(self, number: int, config: Config, scores: Mapping[int, float], *, finished: bool) -> None:
         """Takes over a trial of an earlier run of the same study: its score by epoch, and whether it is to go on."""
-        self._queue = self._queue[1:] if number == 0 else self._queue
+        if self._queue and config == self._queue[0]:
+            self._queue.pop(0)
         self._next = max(self._next, number + 1)
-        self._reseed(self._next)
-        self._asked[number] = _Asked(config)
+        self.trials[number] = _Trial(dict(config), "replayed")
         for epoch, score in scores.items():
-            self._record(number, {"epoch": epoch, self.metric: score})
+            self._record(number, epoch, score)
         if finished:
             self._retire(number)
         else:
-            del self._asked[number]
-            self._unfinished.append((number, config))
+            self._unfinished.append(number)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the journal holds all that `replay` needs."""
@@ -116,83 +131,100 @@ class RungSearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         raise RuntimeError("a study is resumed from its journal, not from Ray Tune's snapshots")
 
-    def _propose(self) -> _Asked:
+    def _propose(self, number: int) -> _Trial | None:
+        """Draws where the next configuration comes from; the seeds follow from the number, whatever ran before."""
         if self._queue:
-            return _Asked(self._queue.pop(0))
-        rung = next((r for r in reversed(self.rungs) if len(self._scores[r]) >= ENOUGH_SCORES), None)
-        if self.sampler == "random" or rung is None or self._random.random() < RANDOM_SHARE:
-            return _Asked(dict(self._ask(self._uniform).params))
-        trial = self._ask(self._studies[rung])
-        return _Asked(dict(trial.params), (rung, trial.number))
+            return _Trial(self._queue.pop(0), "given")
+        seed = _seed(self.seed, number)
+        rng = random.Random(seed)
+        if self._grid:
+            config = self._grid.propose([trial.config for trial in self.trials.values()])
+            return None if config is None else _Trial(config, "grid")
+        explores = self.sampler == "random" or rng.random() < EXPLORED_SHARE
+        if self.prior and not explores and rng.random() < PRIOR_SHARE * self._trust("prior"):
+            return _Trial(parzen(self.cube, self.prior, self._pending(), seed), "prior")
+        if not explores and (config := self._model(number, seed)):
+            return _Trial(config, "model")
+        if self.baseline and self.sampler != "random" and rng.random() < NEAR_SHARE * self._trust("near baseline"):
+            return _Trial(near(self.cube, self.baseline, seed), "near baseline")
+        return _Trial(uniform(self.cube, seed), "uniform")
 
-    def _ask(self, study: optuna.Study) -> optuna.Trial:
-        """A trial with all its hyperparameters; those under a condition come after the choices, where they are met."""
-        trial = study.ask({name: d for name, d in self.distributions.items() if name not in self.conditions})
-        for name, (choice, value) in self.conditions.items():
-            if trial.params[choice] == value:
-                _suggest(trial, name, self.distributions[name])
-        return trial
+    def _model(self, number: int, seed: int) -> Config | None:
+        """What the sampler proposes; None while it knows too little."""
+        if self._evolution:
+            return self._evolution.propose(number)
+        if self.sampler == "gp":
+            readings = self._readings()
+            if not readings:
+                return None
+            last = self.rungs[-1]
+            return gaussian(self.cube, readings, self._pending(last), seed, epochs=last)
+        rung = self._modelled_rung()
+        if rung is None:
+            return None
+        return parzen(self.cube, self._observations(rung), self._pending(rung), seed)
 
-    def _record(self, number: int, result: Mapping[str, Any]) -> None:
-        epoch, score = int(result["epoch"]), float(result[self.metric])
+    def _modelled_rung(self) -> int | None:
+        """The highest with enough scores."""
+        for rung in reversed(self.rungs):
+            if sum(math.isfinite(trial.scores.get(rung, math.nan)) for trial in self.trials.values()) >= ENOUGH_SCORES:
+                return rung
+        return None
+
+    def _observations(self, rung: int) -> list[Observation]:
+        """All scores of a rung; failures are worse than every other.
+
+        Trials that were stopped below the rung are left out: told as its worst, they would crowd the picture that TPE
+        has of bad configurations with some that were never compared there (benchmarks/search_quality.py).
+        """
+        reached = [trial for trial in self.trials.values() if rung in trial.scores]
+        worst = min(trial.scores[rung] for trial in reached if math.isfinite(trial.scores[rung])) - 1
+        return [(trial.config, max(trial.scores[rung], worst)) for trial in reached]
+
+    def _readings(self) -> list[Reading]:
+        """The scores of all rungs; none while too few trials have any."""
+        if sum(bool(trial.scores) for trial in self.trials.values()) < ENOUGH_SCORES:
+            return []
+        return [(trial.config, rung, score) for trial in self.trials.values() for rung, score in trial.scores.items()]
+
+    def _pending(self, rung: int | None = None) -> list[Config]:
+        """The configurations of running trials, without those that have a score at `rung`."""
+        return [trial.config for trial in self.trials.values() if trial.pending and rung not in trial.scores]
+
+    def _trust(self, source: str) -> float:
+        """How far a source of proposals is to be trusted: 1 at first, less with each that others do better than.
+
+        They are compared at the first rung, with the median of all others there; one success and one failure are
+        assumed before any was seen.
+        """
+        first = self.rungs[0]
+        scored = [trial for trial in self.trials.values() if first in trial.scores]
+        own = [trial.scores[first] for trial in scored if trial.source == source]
+        others = [trial.scores[first] for trial in scored if trial.source != source]
+        wins = sum(score > median(others) for score in own) if others else len(own)
+        return min(2 * (1 + wins) / (2 + len(own)), 1.0)
+
+    def _record(self, number: int, epoch: int, score: float) -> None:
+        trial = self.trials[number]
         if math.isnan(score):
-            above = next((rung for rung in self.rungs if rung >= epoch), self.rungs[-1])
-            self._fill_from(number, above, self._worst)
-        elif epoch in self._scores:
-            self._tell(number, epoch, score)
-
-    def _fill_from(self, number: int, first: int, score: float) -> None:
-        for rung in self.rungs:
-            if rung >= first:
-                self._tell(number, rung, score)
-
-    def _tell(self, number: int, rung: int, score: float) -> None:
-        if number in self._scores[rung] or number not in self._asked:
-            return
-        self._scores[rung][number] = score
-        asked = self._asked[number]
-        if asked.pending and asked.pending[0] == rung:
-            self._forget(asked)
-        self._add(asked, rung, score)
+            for rung in self.rungs:
+                if rung >= epoch:
+                    trial.scores.setdefault(rung, -math.inf)
+        elif epoch in self.rungs:
+            trial.scores.setdefault(epoch, self._sign * score)
 
     def _retire(self, number: int) -> None:
-        """Counts a trial that was stopped below all that got further, at each rung that it did not reach.
-
-        Without its losers a high rung would look as if the whole space were good.
-        """
-        asked = self._asked.pop(number, None)
-        if asked is None:
-            return
-        self._forget(asked)
-        reached = [rung for rung in self.rungs if number in self._scores[rung]]
-        for missed, rung in enumerate((r for r in self.rungs if r not in reached and reached), start=1):
-            value = self._scores[reached[-1]][number] + missed * math.copysign(BELOW_ALL, self._worst)
-            self._add(asked, rung, value)
-
-    def _add(self, asked: _Asked, rung: int, value: float) -> None:
-        distributions = {name: self.distributions[name] for name in asked.config}
-        self._studies[rung].add_trial(create_trial(params=asked.config, distributions=distributions, value=value))
-
-    def _forget(self, asked: _Asked) -> None:
-        """Ends the pending trial of the study that proposed it; failed trials are nothing to a sampler."""
-        if asked.pending:
-            rung, number = asked.pending
-            self._studies[rung].tell(number, state=TrialState.FAIL)
-        asked.pending = None
-
-    def _reseed(self, step: int) -> None:
-        """Random streams that depend on the seed and on how many trials there were, so that none is drawn twice."""
-        self._random = random.Random(f"{self._seed} {step}")
-        for study in self._studies.values():
-            study.sampler = TPESampler(seed=self._random.getrandbits(32))
-        self._uniform.sampler = RandomSampler(seed=self._random.getrandbits(32))
+        """CMA-ES only looks at an order: that of the rung reached, then of the score there."""
+        trial = self.trials[number]
+        trial.pending = False
+        if self._evolution and trial.scores:
+            rung = max(rung for rung in trial.scores)
+            self._evolution.tell(number, trial.config, _lexicographic(self.rungs.index(rung), trial.scores[rung]))
 
 
-def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
-    if isinstance(distribution, CategoricalDistribution):
-        trial.suggest_categorical(name, distribution.choices)
-    elif isinstance(distribution, IntDistribution):
-        trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
-    else:
-        assert isinstance(distribution, FloatDistribution)
-        trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+def _lexicographic(place: int, score: float) -> float:
+    return place + math.atan(score) / math.pi if math.isfinite(score) else -1.0
+
+
+def _seed(*keys: object) -> int:
+    return int.from_bytes(hashlib.sha256(repr(keys).encode()).digest()[:4], "big")

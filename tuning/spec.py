@@ -106,9 +106,12 @@ class StudySpec:
     train_images: int | None = None  # about how many images to train on; None: all
     store_share: float = datasets.STORE_SHARE  # of free disk and memory; larger image files are decoded in each epoch
     scheduler: str = "asha"
-    sampler: str = "tpe"
+    sampler: str = "gp"
     grace_epochs: int | None = None  # None: a third of the epochs, a ninth in long studies
     reduction_factor: float = 3.0
+    brackets: int = 1  # of asha: trials of the second are first compared at the second rung, and so on
+    spare_noise: bool = False  # cut no trial by less than the validation images could be to blame for
+    audit: float = 0.03  # the share of stopped trials that go on to the end, to show what stopping them would have cost
     precision: str = "auto"
     memory_format: str = "auto"
     seeds: int | None = None  # of each level of a one-factor study; None: as its file says
@@ -139,8 +142,16 @@ class StudySpec:
         if self.grace_epochs is not None:
             _whole("grace_epochs", self.grace_epochs, 1, self.epochs)
         _number("reduction_factor", self.reduction_factor, 1.5, 100)
-        _choice("scheduler", self.scheduler, ("asha", "none"))
-        _choice("sampler", self.sampler, ("tpe", "random"))
+        if self.scheduler == "pbt":
+            raise ValueError(
+                "scheduler pbt changes hyperparameters while it trains: no configuration to keep; use asha"
+            )
+        _choice("scheduler", self.scheduler, ("asha", "hyperband", "median", "none"))
+        _whole("brackets", self.brackets, 1, 100)
+        if self.brackets > 1 and self.scheduler != "asha":
+            raise ValueError(f"brackets are asha's, got {self.brackets} with scheduler {self.scheduler!r}")
+        _number("audit", self.audit, 0, 1)
+        _choice("sampler", self.sampler, ("tpe", "random", "gp", "cmaes", "grid"))
         _choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         _choice("memory_format", self.memory_format, ("auto", "contiguous", "channels_last"))
         if not FINALS.fullmatch(self.finals):

@@ -116,7 +116,7 @@ def _replayed(prepared: Prepared, records: Records) -> tuple[RungSearcher, RungS
         seed=spec.seed,
         sampler=spec.sampler,
     )
-    scheduler = make_scheduler(spec)
+    scheduler = make_scheduler(spec, val_images=len(prepared.splits.val))
     for record in records.values():
         _replay_trial(record, searcher, scheduler)
     return searcher, scheduler
@@ -134,5 +134,7 @@ def _replay_trial(record: TrialRecord, searcher: RungSearcher, scheduler: RungSc
     if record.outcome == "diverged":
         scores[len(scores) + 1] = float("nan")
     for epoch, score in scores.items():
-        scheduler.rungs.decide(record.number, epoch, score, exempt=True)
+        scheduler.replay(record.number, epoch, score)
+    if record.audited_at is not None:
+        scheduler.audited.add(record.number)
     searcher.replay(record.number, record.config, scores, finished=record.outcome in ENDED)
