@@ -13,7 +13,10 @@ OWNERS = {  # framework -> the modules that may import it
         "tuning.trial", "tuning.recorder", "tuning.finals", "cluster.session",
     },
     "mlflow": {"tuning.tracking", "tuning.mlflow_model"},
-    "optuna": {"search_spaces", "search_spaces.*", "tuning.searcher", "tuning.study_file", "tuning.optuna_study"},
+    "optuna": {
+        "search_spaces", "search_spaces.*", "tuning.searcher", "tuning.study_file", "tuning.optuna_study",
+        "tuning.warm_start",
+    },
     "torch": {
         "models.*", "datasets.__main__", "tuning.training", "tuning.loader", "tuning.scores", "tuning.augment",
         "tuning.policies", "tuning.formats", "tuning.checkpoint", "tuning.export", "tuning.trial",

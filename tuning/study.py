@@ -121,6 +121,9 @@ def _replayed(prepared: Prepared, records: Records) -> tuple[RungSearcher, RungS
     scheduler = make_scheduler(spec)
     for record in records.values():
         _replay_trial(record, searcher, scheduler)
+    # LEAD: first=prepared.warm.first, prior=prepared.warm.prior go into RungSearcher above; this block goes away
+    if prepared.warm:
+        searcher._queue += prepared.warm.first[max(len(records) - 1, 0) :]  # after the baseline, each once
     return searcher, scheduler
 
 
