@@ -147,6 +147,8 @@ def test_mlflow_has_a_run_a_trial_under_the_study(finished: Finished) -> None:
         assert trial.data.metrics["best_val_accuracy"] == record.score
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["test_accuracy"] == finished.result.test_accuracy
+    assert finished.result.audit
+    assert finished.result.audit.metrics.items() <= parent.data.metrics.items()
     assert parent.data.params["model"] == "resnet20"
 
 

@@ -24,6 +24,7 @@ class TrialRecord:
     ended: float | None = None
     epochs: list[dict[str, Any]] = field(default_factory=list)
     test_accuracy: float | None = None
+    audited_at: int | None = None  # the epoch at which it would have been stopped, had it not been carried on to check
 
     @property
     def complete(self) -> bool:
@@ -59,6 +60,8 @@ def apply(records: Records, event: Event) -> None:
         record.outcome, record.ended = "running", None
     elif kind == "report":
         records[event["trial"]].epochs.append(event["metrics"])
+    elif kind == "go_on" and event.get("audited"):
+        records[event["trial"]].audited_at = len(records[event["trial"]].epochs)
     elif kind == "end":
         record = records[event["trial"]]
         record.outcome, record.reason, record.ended = event["outcome"], event["reason"], event["time"]
