@@ -150,7 +150,7 @@ def test_distance_is_a_share_of_the_ranges() -> None:
 def test_the_best_of_different_regions_come_first(tmp_path: Path) -> None:
     past("old", tmp_path, TRIALS)
     warm = gather(spec_of("new", tmp_path, warm_start="old"), SPACE)
-    assert list(warm.first) == [GOOD, OTHER], "the second best is near the best, the baseline is tried anyway"
+    assert list(warm.first) == [GOOD, OTHER], "the second best is near the best"
     assert [str(source) for source in warm.sources] == ["old (trial 1, 0.9000)", "old (trial 3, 0.8500)"]
     assert warm.prior[0] == (GOOD, 1.0)
     assert warm.prior[-1] == ({**GOOD, "lr": 0.5}, 0.0), "the diverged one is the worst"
@@ -163,6 +163,13 @@ def test_each_study_named_gives_its_best(tmp_path: Path) -> None:
     warm = gather(spec_of("new", tmp_path, warm_start="b,a"), SPACE)
     assert [source.study for source in warm.sources] == ["b", "a"]
     assert list(warm.first) == [OTHER, GOOD]
+
+
+def test_what_fared_worse_than_the_baseline_is_no_start(tmp_path: Path) -> None:
+    past("old", tmp_path, [(GOOD, flat(0.7), "completed"), (BASELINE, flat(0.8), "completed")])
+    warm = gather(spec_of("new", tmp_path, warm_start="old"), SPACE)
+    assert (warm.first, len(warm.prior)) == ((), 2)
+    assert warm.notes() == ["nothing in the earlier studies beat the published recipe, which comes first anyway"]
 
 
 def test_at_most_so_many_are_remembered_from_the_best_to_the_worst(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -54,6 +55,8 @@ class WarmStart:
         """Which trials the study begins with."""
         if not self.prior:
             return ["no earlier study is like this one: starts from nothing but the published recipe"]
+        if not self.sources:
+            return ["nothing in the earlier studies beat the published recipe, which comes first anyway"]
         return [f"starts from the best of {source}" for source in self.sources]
 
 
@@ -198,17 +201,18 @@ def _read(folder: Path) -> _Study:
 
 
 def _starts(space: SearchSpace, studies: Sequence[Sequence[tuple[Config, Source]]]) -> list[tuple[Config, Source]]:
-    """The best of each study in turn, all of them far from each other and from the baseline, which is tried anyway."""
-    chosen: list[tuple[Config, Source]] = []
-    left = [list(trials[: max(len(trials) // STARTS, 1)]) for trials in studies]  # the best of each
-    taken = [space.active(space.baseline)]
+    """The best third of each study in turn, far from each other and none that fared worse than this baseline there."""
+    baseline, chosen = space.active(space.baseline), list[tuple[Config, Source]]()
+    left = [
+        list(takewhile(lambda trial: trial[0] != baseline, trials[: max(len(trials) // STARTS, 1)]))
+        for trials in studies
+    ]
     while any(left) and len(chosen) < STARTS:
         for trials in left:
-            new = next((t for t in trials if min(distance(space, t[0], c) for c in taken) >= NEAR), None)
+            new = next((t for t in trials if all(distance(space, t[0], c) >= NEAR for c, _ in chosen)), None)
             trials[:] = trials[trials.index(new) + 1 :] if new else []
             if new and len(chosen) < STARTS:
                 chosen.append(new)
-                taken.append(new[0])
     return chosen
 
 
