@@ -102,9 +102,9 @@ def pack(folder: Path) -> None:
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "space": {
             "distributions": {name: distribution_to_json(d) for name, d in SPACE.distributions.items()},
-            "conditions": SPACE.conditions,
+            "conditions": dict(SPACE.conditions),
             "baseline": SPACE.active(SPACE.baseline),
-            "fixed": SPACE.fixed,
+            "fixed": dict(SPACE.fixed),
         },
     }
     save(complete, description)
