@@ -52,7 +52,7 @@ def override(space: SearchSpace, name: str, value: Any) -> SearchSpace:
         fixed[name] = limits.check(name, value)
         conditions.pop(name, None)
     if name in distributions:
-        baseline[name] = _nearest(distributions[name], start)
+        baseline[name] = nearest(distributions[name], start)
     for child, (choice, wanted) in list(conditions.items()):
         if choice == name and wanted not in getattr(distributions.get(name), "choices", ()):
             del conditions[child]  # it is always searched now, or never
@@ -142,8 +142,8 @@ def _choices(name: str, values: list[Any]) -> BaseDistribution:
     return CategoricalDistribution(checked)
 
 
-def _nearest(distribution: BaseDistribution, start: Any) -> Any:
-    """The baseline's value where it fits, else the nearest that does; the middle where the baseline has none."""
+def nearest(distribution: BaseDistribution, start: Any) -> Any:
+    """`start` where it fits, else the nearest value that does; the middle where it is None."""
     if isinstance(distribution, CategoricalDistribution):
         return start if start in distribution.choices else distribution.choices[0]
     assert isinstance(distribution, FloatDistribution | IntDistribution)

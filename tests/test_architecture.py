@@ -15,6 +15,7 @@ OWNERS = {  # framework -> the modules that may import it
     "mlflow": {"tuning.tracking", "tuning.mlflow_model"},
     "optuna": {
         "search_spaces", "search_spaces.*", "tuning.searcher", "tuning.cube", "tuning.proposals", "tuning.study_file",
+        "tuning.optuna_study", "tuning.warm_start",
     },
     "torch": {
         "models.*", "datasets.__main__", "tuning.training", "tuning.loader", "tuning.scores", "tuning.augment",

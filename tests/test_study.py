@@ -26,6 +26,7 @@ from tuning.export import load_best
 from tuning.finals import Finalist, Verdict
 from tuning.journal import read
 from tuning.loader import Loader
+from tuning.optuna_study import open_study
 from tuning.prepare import prepare
 from tuning.record import replay
 from tuning.scores import score_of
@@ -88,7 +89,8 @@ def test_the_journal_tells_the_same_story(finished: Finished) -> None:
 def test_the_folder_holds_what_is_needed_and_no_more(finished: Finished) -> None:
     folder = finished.result.folder
     names = {path.name for path in folder.iterdir()} - {".lock"}
-    assert names == {"study.json", "journal.jsonl", "best.safetensors", "best.json", "report.html", "trials"}
+    files = {"study.json", "journal.jsonl", "optuna.log", "best.safetensors", "best.json", "report.html"}
+    assert names == {*files, "trials"}
     kept = {path.name for path in (folder / "trials").iterdir()}
     assert {"trial_0000", f"trial_{finished.result.trial:04d}"} <= kept
     assert len(kept) <= 4, "the three best and the baseline"
@@ -97,6 +99,15 @@ def test_the_folder_holds_what_is_needed_and_no_more(finished: Finished) -> None
     paths = {"data_dir": str(Path("data").absolute())}  # absolute, to resume from any folder; the others are already
     assert description["spec"] == {**dataclasses.asdict(finished.spec), **paths}
     assert study_file.read(folder)[0] == dataclasses.replace(finished.spec, **paths)  # type: ignore[arg-type]
+
+
+def test_optuna_knows_every_trial(finished: Finished) -> None:
+    states = {"completed": "COMPLETE", "stopped": "PRUNED"}
+    known = {t.user_attrs["trial"]: t for t in open_study(finished.result.folder, "finished").trials}
+    records = finished.result.records
+    assert {n: t.state.name for n, t in known.items()} == {n: states[r.outcome] for n, r in records.items()}
+    assert {n: t.value for n, t in known.items()} == {n: r.score for n, r in records.items()}
+    assert {n: t.params for n, t in known.items()} == {n: r.config for n, r in records.items()}
 
 
 def accuracy_of(model: Normalised, part: Images, format: Format) -> float:
@@ -136,6 +147,8 @@ def test_mlflow_has_a_run_a_trial_under_the_study(finished: Finished) -> None:
         assert trial.data.metrics["best_val_accuracy"] == record.score
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["test_accuracy"] == finished.result.test_accuracy
+    assert finished.result.audit
+    assert finished.result.audit.metrics.items() <= parent.data.metrics.items()
     assert parent.data.params["model"] == "resnet20"
 
 

@@ -40,6 +40,8 @@ def _log_winner(tracker: Tracker, result: StudyResult) -> str:
     with mlflow.start_run(run_id=tracker.parent_id):
         info = log_model(model, example, result.name.replace(".", "-"))
         mlflow.log_metrics(scores, step=0, model_id=info.model_id)
+        if result.audit:
+            mlflow.log_metrics(result.audit.metrics, step=0)
         for name in (DESCRIPTION, WEIGHTS, "report.html"):
             mlflow.log_artifact(str(Path(result.folder) / name))
     return str(info.model_uri)

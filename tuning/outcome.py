@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from tuning import checkpoint
+from tuning.audit import Audit, audit
 from tuning.export import WEIGHTS, write_best
 from tuning.finals import Verdict, description
 from tuning.record import Records, StudyLog
+from tuning.spec import StudySpec
 from tuning.study_file import git_commit, versions
 from tuning.trial import TrialSetup
 
@@ -37,6 +39,7 @@ class StudyResult:
     diverged: int
     failed: int
     records: Records = field(repr=False)
+    audit: Audit | None = None  # None: no trial could be stopped early
     seconds: Mapping[str, float] = field(default_factory=dict)  # wall time by phase
     experiment_id: str = ""  # MLflow's
     unsent: int = 0  # runs that MLflow does not know all of
@@ -81,5 +84,11 @@ def conclude(setup: TrialSetup, log: StudyLog, verdict: Verdict) -> StudyResult:
         diverged=outcomes.count("diverged"),
         failed=outcomes.count("failed"),
         records=log.records,
+        audit=_audit(setup.spec, log.records),
         **scores,
     )
+
+
+def _audit(spec: StudySpec, records: Records) -> Audit | None:
+    stops_early = spec.scheduler != "none" and len(spec.rungs) > 1
+    return audit(records, spec.rungs, spec.reduction_factor) if stops_early else None

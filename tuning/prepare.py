@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import models
@@ -21,6 +21,9 @@ from tuning.addresses import check_tracking
 from tuning.errors import NoResources
 from tuning.spec import HParams, StudySpec, model_options
 
+if TYPE_CHECKING:
+    from tuning.warm_start import WarmStart
+
 STUDY_FILE = "study.json"  # a folder is a study's from when this lies in it: before, nothing was searched
 
 
@@ -33,6 +36,7 @@ class Prepared:
     splits: Splits
     one_factor: OneFactor | None = None
     levels: Mapping[str, Prepared] = field(default_factory=dict)
+    warm: WarmStart | None = None  # what earlier studies taught, where the spec asks for it
 
     @property
     def folder(self) -> Path:
@@ -44,9 +48,10 @@ class Prepared:
         return {key: value for key, value in first.items() if all((key, value) in other.items() for other in others)}
 
     def notes(self) -> list[str]:
-        """What the user should know of how the data was read."""
+        """What the user should know of how the data was read, and of what the search starts from."""
         studies = self.levels.values() if self.levels else [self]
-        return list(dict.fromkeys(note for study in studies for note in study.splits.notes))
+        notes = dict.fromkeys(note for study in studies for note in study.splits.notes)
+        return [*notes, *(self.warm.notes() if self.warm else [])]
 
     def settings(self) -> dict[str, Any]:
         """What the trainings of a level are made of."""
@@ -62,7 +67,9 @@ def prepare(spec: StudySpec, space: SearchSpace | None = None, *, resume: bool =
         NoResources: this machine has not what one trial asks for.
     """
     _check_places(spec, resume)
-    return _fit(spec, space or search_spaces.for_model(spec.model), load(spec))
+    space = space or search_spaces.for_model(spec.model)
+    warm = _warm_start(spec, space, resume) if spec.warm_start else None
+    return dataclasses.replace(_fit(spec, space, load(spec)), warm=warm)
 
 
 def prepare_one_factor(spec: StudySpec, one_factor: OneFactor, *, resume: bool = False) -> Prepared:
@@ -88,6 +95,12 @@ def prepare_one_factor(spec: StudySpec, one_factor: OneFactor, *, resume: bool =
     spec = dataclasses.replace(spec, seeds=seeds, trials=len(levels) * seeds)
     first = next(iter(levels.values()))
     return Prepared(spec=spec, space=first.space, splits=first.splits, one_factor=one_factor, levels=levels)
+
+
+def _warm_start(spec: StudySpec, space: SearchSpace, resume: bool) -> WarmStart:
+    from tuning import warm_start  # imports Optuna
+
+    return warm_start.recall(Path(spec.results_dir) / spec.name) if resume else warm_start.gather(spec, space)
 
 
 def load(spec: StudySpec) -> Splits:

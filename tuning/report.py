@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from datasets import Splits
+from tuning.audit import Audit
 from tuning.outcome import StudyResult
 from tuning.record import TrialRecord
 from tuning.spec import BASELINE, METRIC, StudySpec
@@ -40,6 +41,7 @@ def write(result: StudyResult, spec: StudySpec, splits: Splits) -> None:
         "<h2>Learning curves</h2>",
         _plot(result, [(METRIC, f"validation {result.score}"), ("val_loss", "validation loss")]),
         _plot(result, [("train_accuracy", "training accuracy, augmented"), ("train_loss", "training loss, augmented")]),
+        *([_early_stopping(result.audit)] if result.audit else []),
         "<h2>The winner</h2>",
         table(["hyperparameter", "value"], [[key, _number(value)] for key, value in result.config.items()]),
         "<h2>All trials, the best first</h2>",
@@ -60,6 +62,24 @@ def _scores(result: StudyResult) -> str:
         ["test", _percent(result.test_accuracy), _percent(result.baseline_test_accuracy)],
     ]
     return table([result.score, f"winner (trial {result.trial})", "published recipe (trial 0)"], rows)
+
+
+def _early_stopping(audit: Audit) -> str:
+    """How far the stops can be trusted."""
+    rows = [
+        [str(a.epoch), f"{a.correlation:.2f}", f"{a.interval[0]:.2f} to {a.interval[1]:.2f}", str(a.trials)]
+        for a in audit.agreements
+    ]
+    titles = ["epoch", "rank correlation with the last epoch", "95 % interval", "trials that ran to the end"]
+    return "".join(
+        [
+            "<h2>Early stopping</h2>",
+            *(f"<p><b>{escape(warning)}</b></p>" for warning in audit.warnings),
+            f"<p>{escape(str(audit))}.</p>",
+            *(f"<p>Of the audited trials that ended among the best, {escape(trait)}.</p>" for trait in audit.shared),
+            table(titles, rows) if rows else "",
+        ]
+    )
 
 
 def _plot(result: StudyResult, panels: Sequence[tuple[str, str]]) -> str:

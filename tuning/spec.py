@@ -14,6 +14,7 @@ import models
 from search_spaces import limits
 
 BASELINE = 0  # the trial number of the published recipe
+AUTO = "auto"  # as `warm_start`: whatever earlier studies are alike
 METRIC = "val_accuracy"  # of the best epoch; what a study maximises
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 FINALS = re.compile(r"([1-9]\d?)x([1-9]\d?)")
@@ -114,6 +115,7 @@ class StudySpec:
     audit: float = 0.03  # the share of stopped trials that go on to the end, to show what stopping them would have cost
     precision: str = "auto"
     memory_format: str = "auto"
+    warm_start: str | None = None  # studies in results_dir to learn from, NAME[,NAME], or auto
     seeds: int | None = None  # of each level of a one-factor study; None: as its file says
 
     def __post_init__(self) -> None:
@@ -139,6 +141,8 @@ class StudySpec:
         _number("store_share", self.store_share, 0, 1)
         if self.seeds is not None:
             _whole("seeds", self.seeds, 1, 1000)
+        if self.warm_start is not None and not all(map(NAME.fullmatch, self.warm_start.split(","))):
+            raise ValueError(f"warm_start must be auto or names of studies, NAME[,NAME], got {self.warm_start!r}")
         if self.grace_epochs is not None:
             _whole("grace_epochs", self.grace_epochs, 1, self.epochs)
         _number("reduction_factor", self.reduction_factor, 1.5, 100)

@@ -15,6 +15,7 @@ from tuning import report, study_file
 from tuning.finals import run_finals
 from tuning.formats import candidates, fastest
 from tuning.interrupt import Interrupt
+from tuning.optuna_study import OptunaStudy
 from tuning.outcome import StudyResult, conclude
 from tuning.prepare import Prepared, prepare, slots
 from tuning.record import ENDED, Observer, Records, TrialRecord
@@ -52,6 +53,7 @@ def run(
     interrupt, phases = interrupt or Interrupt(), Phases(phase)
     phases.enter("start-up")
     params = {**dataclasses.asdict(spec), **space.fixed}
+    observers = [OptunaStudy(folder, spec.name, space.distributions), *observers]
     with recording(folder, spec, prepared.splits.name, params, observers) as (tracker, log):
         with session(spec.address) as cluster:
             interrupt.claim()
@@ -115,6 +117,8 @@ def _replayed(prepared: Prepared, records: Records) -> tuple[RungSearcher, RungS
         rungs=spec.rungs,
         seed=spec.seed,
         sampler=spec.sampler,
+        first=prepared.warm.first if prepared.warm else (),
+        prior=prepared.warm.prior if prepared.warm else (),
     )
     scheduler = make_scheduler(spec, val_images=len(prepared.splits.val))
     for record in records.values():

@@ -50,6 +50,8 @@ def write(prepared: Prepared, format: Format, speeds: Mapping[Format, float]) ->
     }
     if prepared.one_factor:
         description["one_factor"] = dataclasses.asdict(prepared.one_factor)
+    if prepared.warm:
+        description["warm_start"] = dataclasses.asdict(prepared.warm)  # a resume must not depend on other studies
     write_json(prepared.folder / STUDY_FILE, description)
 
 

@@ -93,6 +93,8 @@ def show_result(console: Console, prepared: Prepared, result: StudyResult) -> No
         ("verdict", result.verdict),
         ("winner", describe(result.config)),
         ("trials", f"{result.trials}: {', '.join(ended)}"),
+        *([("stopping", str(result.audit))] if result.audit else []),
+        *(("warning", warning) for warning in (result.audit.warnings if result.audit else ())),
         ("checkpoint", str(result.checkpoint)),
         *_whereabouts(prepared, result),
     ]
