@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from torch import nn
 
 from tuning.export import DESCRIPTION, WEIGHTS, load_best
+from tuning.front import FRONT_FILE
 from tuning.outcome import StudyResult
 from tuning.tracking import Tracker
 
@@ -40,7 +41,7 @@ def _log_winner(tracker: Tracker, result: StudyResult) -> str:
     with mlflow.start_run(run_id=tracker.parent_id):
         info = log_model(model, example, result.name.replace(".", "-"))
         mlflow.log_metrics(scores, step=0, model_id=info.model_id)
-        for name in (DESCRIPTION, WEIGHTS, "report.html"):
+        for name in (DESCRIPTION, WEIGHTS, "report.html", *([FRONT_FILE] if result.front else [])):
             mlflow.log_artifact(str(Path(result.folder) / name))
     return str(info.model_uri)
 

@@ -24,6 +24,7 @@ class TrialRecord:
     ended: float | None = None
     epochs: list[dict[str, Any]] = field(default_factory=list)
     test_accuracy: float | None = None
+    pareto: bool = False  # on the front of several objectives when the study ended
 
     @property
     def complete(self) -> bool:
@@ -64,6 +65,8 @@ def apply(records: Records, event: Event) -> None:
         record.outcome, record.reason, record.ended = event["outcome"], event["reason"], event["time"]
     elif kind == "test":
         records[event["trial"]].test_accuracy = event["accuracy"]
+    elif kind == "front":
+        records[event["trial"]].pareto = event["pareto"]
 
 
 def replay(events: Iterable[Event]) -> Records:
