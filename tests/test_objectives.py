@@ -102,6 +102,12 @@ def test_lonely_members_of_a_front_come_before_crowded_ones() -> None:
     assert min(range(6), key=lambda i: merits[i]) == 2
 
 
+def test_the_loneliest_of_the_second_front_comes_after_the_most_crowded_of_the_first() -> None:
+    first = [(step / 20, float(step)) for step in range(21)]
+    merits = TWO.merits([TWO.of({"val_accuracy": a, "latency_ms": ms}) for a, ms in [*first, (0.2, 20.5)]])
+    assert merits[-1] < min(merits[:-1])
+
+
 def test_infeasible_trials_are_ordered_by_how_much_they_violate() -> None:
     goals = parse("val_accuracy,latency_ms", "latency_ms<5")
     trials = [(0.1, 4.9), (0.99, 5.5), (0.999, 50.0)]
@@ -113,6 +119,8 @@ def test_infeasible_trials_are_ordered_by_how_much_they_violate() -> None:
 def test_what_a_violated_constraint_is_called() -> None:
     assert LIMITED.broken({"latency_ms": 7.2149, "val_accuracy": 0.5}) == "latency_ms 7.215 violates latency_ms<5"
     assert LIMITED.broken({"parameters": 1e9}) == ""
+    small = parse("val_accuracy", "parameters<5e6")
+    assert small.broken({"parameters": 11689512}) == "parameters 11689512 violates parameters<5000000"
     assert Constraint("latency_ms", 5).violation(5) == 0, "the limit itself is allowed"
     assert Constraint("latency_ms", 5).violation(10) == 1
     assert Constraint("val_accuracy", 0.8).violation(0.4) == 0.5

@@ -67,7 +67,7 @@ class Objectives:
     def broken(self, metrics: Mapping[str, float]) -> str:
         """The constraints that `metrics` violate, with the values; those of other metrics are passed over."""
         return ", ".join(
-            f"{c.name} {metrics[c.name]:.4g} violates {c}"
+            f"{c.name} {_number(metrics[c.name])} violates {c}"
             for c in self.constraints
             if c.name in metrics and c.violation(metrics[c.name])
         )
@@ -144,6 +144,10 @@ def _constraint(text: str) -> Constraint:
     if not math.isfinite(limit):
         raise ValueError(f"constraints: the limit of {name} must be a number, got {number!r}")
     return Constraint(name, limit)
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def _oriented(name: str, value: float) -> float:

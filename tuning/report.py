@@ -78,7 +78,7 @@ def _front(result: StudyResult, goals: Objectives) -> list[str]:
     classes = ["winner" if t.trial == result.trial else "baseline" if t.trial == BASELINE else "" for t in result.front]
     columns = [*front.titles(goals), "checkpoint"]
     cells = [[*row, t.checkpoint] for row, t in zip(front.rows(result.front), result.front, strict=True)]
-    about = "<p>The completed trials that no other one beats in everything.</p>"
+    about = "<p>The completed trials that no other one beats in everything; hollow dots were stopped early.</p>"
     return ["<h2>The front</h2>", about, svg(figure), table(columns, cells, classes)]
 
 
