@@ -18,7 +18,7 @@ from tuning import levels
 from tuning.addresses import absolute_uri, database_path
 from tuning.front import rows, titles
 from tuning.prepare import Prepared, slots
-from tuning.spec import METRIC
+from tuning.spec import METRIC, StudySpec
 from tuning.view import describe, duration
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def show_plan(console: Console, prepared: Prepared) -> None:
         ("rungs", rungs),
         *([] if str(spec.goals) == METRIC else [("objectives", str(spec.goals))]),
         ("resources", _resources(prepared)),
-        ("finals", "every level's checkpoints, once on the test set" if prepared.one_factor else _finals(spec.finals)),
+        ("finals", "every level's checkpoints, once on the test set" if prepared.one_factor else _finals(spec)),
         ("results", str(prepared.folder)),
         ("MLflow", absolute_uri(spec.tracking_uri)),
     ]
@@ -218,10 +218,11 @@ def _resources(prepared: Prepared) -> str:
     return f"a private Ray here with {local_resources()}: {count} trials at once with {trial} each"
 
 
-def _finals(finals: str) -> str:
-    best, seeds = finals.split("x")
-    if finals == "1x1":
-        return "the winner's and the published recipe's checkpoints, once on the test set"
+def _finals(spec: StudySpec) -> str:
+    best, seeds = spec.finalists
+    front = "the front's, " if spec.goals.several else ""
+    if (best, seeds) == (1, 1):
+        return f"{front}the winner's and the published recipe's checkpoints, once on the test set"
     return f"the {best} best and the published recipe, trained again over {seeds} seeds, then once on the test set"
 
 
