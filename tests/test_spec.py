@@ -45,6 +45,8 @@ def spec(**fields: Any) -> StudySpec:
         ({"finals": "3"}, "finals must be KxS"),
         ({"finals": "0x1"}, "finals must be KxS"),
         ({"results_dir": ""}, "must not be empty"),
+        ({"objectives": "val_accuracy,speed"}, "objectives: unknown metric 'speed'"),
+        ({"constraints": "latency_ms>5"}, "latency_ms is better the smaller"),
     ],
 )
 def test_what_makes_no_sense_is_named(fields: dict[str, Any], message: str) -> None:

@@ -72,6 +72,20 @@ def test_plain_lines_tell_each_end_once() -> None:
     assert len(lines) == 2
 
 
+def test_what_a_study_measures_is_shown_with_each_trial() -> None:
+    for terminal in (False, True):
+        shown, _, screen = view(terminal)
+        shown.spec = StudySpec(model="resnet20", name="x", trials=4, epochs=10, constraints="latency_ms<5")
+        shown.enter("search")
+        seen = records(record(0, 10, "completed", 0.9), record(1, 10, "completed", 0.5), record(2, 1))
+        for number, trial in seen.items():
+            trial.epochs = [{**metrics, "latency_ms": 9.25 - 3 * number} for metrics in trial.epochs]
+        shown({"event": "end", "trial": 1}, seen)
+        shown.console.print(shown.render())
+        assert "best so far 0.5000 in trial 2, latency_ms 3.25" in screen.getvalue(), "trials 0 and 1 take too long"
+        assert ("trial 1 completed, its best 0.5000, latency_ms 6.25" in screen.getvalue()) == (not terminal)
+
+
 def test_the_live_view_shows_counts_best_and_running_trials() -> None:
     shown, clock, screen = view(terminal=True)
     shown.enter("search")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -16,8 +16,10 @@ from cluster.resources import Resources
 from cluster.session import call_on_worker
 from tuning import checkpoint
 from tuning.export import rebuild
+from tuning.front import candidates, pareto_front, violation
 from tuning.loader import Loader
-from tuning.record import Records
+from tuning.objectives import Objectives
+from tuning.record import Records, TrialRecord
 from tuning.scores import score_of, standard_error
 from tuning.spec import BASELINE, METRIC
 from tuning.training import Diverged, derive_seed, predict
@@ -57,6 +59,8 @@ class Verdict:
     winner: Finalist
     baseline: Finalist | None  # None: the published recipe gave no finite result
     margin: float
+    front: Mapping[int, float] = field(default_factory=dict)  # test score of each trial on the front
+    note: str = ""  # on the constraints
 
     @property
     def gain(self) -> float:
@@ -64,6 +68,9 @@ class Verdict:
         return self.winner.test_accuracy - (self.baseline.test_accuracy if self.baseline else 0.0)
 
     def __str__(self) -> str:
+        return "; ".join(part for part in (self._comparison(), self.note) if part)
+
+    def _comparison(self) -> str:
         if self.baseline is None:
             return "the published recipe did not train at all here"
         if self.winner.number == BASELINE:
@@ -76,22 +83,36 @@ class Verdict:
 
 
 def run_finals(setup: TrialSetup, records: Records, trial: Resources) -> Verdict:
-    """Chooses the winner by validation accuracy, then measures it and the baseline on the test set."""
-    best, seeds = setup.spec.finalists
-    ranked = sorted((r for r in records.values() if r.epochs), key=lambda record: (-record.score, record.number))
-    chosen = ranked[:best] + [record for record in ranked[best:] if record.number == BASELINE]
+    """Chooses the winner by validation accuracy, then measures it, the baseline and the front on the test set."""
+    (best, seeds), goals = setup.spec.finalists, setup.spec.goals
+    chosen = candidates(records, goals)[:best]
+    if all(record.number != BASELINE for record in chosen):
+        chosen += [record for record in records.values() if record.number == BASELINE and record.epochs]
     if (best, seeds) == (1, 1):
-        finalists = [_from_search(setup, record.number, record.config, record.score) for record in chosen]
+        finalists = [_from_search(setup, record) for record in chosen]
     else:
         finalists = _retrain(setup, {record.number: record.config for record in chosen}, seeds, trial)
-    winner = max(finalists, key=lambda finalist: finalist.val_accuracy)
+    winner = min(finalists, key=lambda f: (violation(records[f.number], goals), -f.val_accuracy))
     baseline = next((finalist for finalist in finalists if finalist.number == BASELINE), None)
-    tested = _test(setup, [winner] if baseline in (None, winner) else [winner, baseline], trial)
+    front = [_from_search(setup, r) for r in pareto_front(records, goals)] if goals.several else []
+    tested = _test(setup, [winner, *([baseline] if baseline else []), *front], trial)
+    first, second = tested[winner.checkpoints], tested[baseline.checkpoints] if baseline else None
     return Verdict(
-        winner=tested[0],
-        baseline=tested[-1] if baseline else None,
-        margin=_margin(tested[0], tested[-1]),
+        winner=first,
+        baseline=second,
+        margin=_margin(first, second or first),
+        front={finalist.number: tested[finalist.checkpoints].test_accuracy for finalist in front},
+        note=_note(records, winner.number, goals),
     )
+
+
+def _note(records: Records, winner: int, goals: Objectives) -> str:
+    """Who does not satisfy the constraints, of winner and published recipe."""
+    best = records[winner].best or {}
+    if violation(records[winner], goals):
+        return f"no trial satisfies the constraints, trial {winner} comes nearest: {goals.broken(best)}"
+    broken = goals.broken(records[BASELINE].best or {}) if BASELINE in records else ""
+    return f"the published recipe does not satisfy the constraints: {broken}" if broken else ""
 
 
 def description(setup: TrialSetup, meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,9 +129,9 @@ def description(setup: TrialSetup, meta: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _from_search(setup: TrialSetup, number: int, config: Mapping[str, Any], score: float) -> Finalist:
-    path = setup.folder / "trials" / trial_name(number) / "best.safetensors"
-    return Finalist(number=number, config=config, checkpoints=(path,), val_accuracies=(score,))
+def _from_search(setup: TrialSetup, record: TrialRecord) -> Finalist:
+    path = setup.folder / "trials" / trial_name(record.number) / "best.safetensors"
+    return Finalist(number=record.number, config=record.config, checkpoints=(path,), val_accuracies=(record.score,))
 
 
 def _retrain(
@@ -161,13 +182,15 @@ def _train_final(setup: TrialSetup, config: dict[str, Any], seed: int, path: Pat
     return best
 
 
-def _test(setup: TrialSetup, finalists: Sequence[Finalist], trial: Resources) -> list[Finalist]:
+def _test(setup: TrialSetup, finalists: Sequence[Finalist], trial: Resources) -> dict[tuple[Path, ...], Finalist]:
+    """The finalists with their test scores, by their checkpoints; whoever is named twice is measured once."""
+    finalists = list({finalist.checkpoints: finalist for finalist in finalists}.values())
     paths = [path for finalist in finalists for path in finalist.checkpoints]
     measured = iter(call_on_worker(measure, setup, paths, address=setup.spec.address, trial=trial))
-    tested = []
+    tested = {}
     for finalist in finalists:
         scores, errors = zip(*(next(measured) for _ in finalist.checkpoints), strict=True)
-        tested.append(dataclasses.replace(finalist, test_accuracies=scores, standard_error=errors[0]))
+        tested[finalist.checkpoints] = dataclasses.replace(finalist, test_accuracies=scores, standard_error=errors[0])
     return tested
 
 

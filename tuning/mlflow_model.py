@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from torch import nn
 
 from tuning.export import DESCRIPTION, WEIGHTS, load_best
+from tuning.front import FRONT_FILE
 from tuning.outcome import StudyResult
 from tuning.tracking import Tracker
 
@@ -42,7 +43,7 @@ def _log_winner(tracker: Tracker, result: StudyResult) -> str:
         mlflow.log_metrics(scores, step=0, model_id=info.model_id)
         if result.audit:
             mlflow.log_metrics(result.audit.metrics, step=0)
-        for name in (DESCRIPTION, WEIGHTS, "report.html"):
+        for name in (DESCRIPTION, WEIGHTS, "report.html", *([FRONT_FILE] if result.front else [])):
             mlflow.log_artifact(str(Path(result.folder) / name))
     return str(info.model_uri)
 

@@ -21,7 +21,7 @@ from tuning.spec import StudySpec
 
 FIELDS = {field.name: field for field in dataclasses.fields(StudySpec)}
 UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
-SEARCH_ONLY = ("scheduler", "sampler", "grace_epochs", "reduction_factor", "warm_start")
+SEARCH_ONLY = ("scheduler", "sampler", "grace_epochs", "reduction_factor", "objectives", "constraints", "warm_start")
 WITH_RESUME = ("resume", "results_dir", "address", "dry_run")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +12,11 @@ from tuning import checkpoint
 from tuning.audit import Audit, audit
 from tuning.export import WEIGHTS, write_best
 from tuning.finals import Verdict, description
+from tuning.front import FRONT_FILE, FrontTrial
 from tuning.record import Records, StudyLog
 from tuning.spec import StudySpec
 from tuning.study_file import git_commit, versions
-from tuning.trial import TrialSetup
+from tuning.trial import TrialSetup, trial_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,7 @@ class StudyResult:
     failed: int
     records: Records = field(repr=False)
     audit: Audit | None = None  # None: no trial could be stopped early
+    front: tuple[FrontTrial, ...] = ()  # of several objectives, by validation accuracy
     seconds: Mapping[str, float] = field(default_factory=dict)  # wall time by phase
     experiment_id: str = ""  # MLflow's
     unsent: int = 0  # runs that MLflow does not know all of
@@ -67,6 +70,7 @@ def conclude(setup: TrialSetup, log: StudyLog, verdict: Verdict) -> StudyResult:
         "git_commit": git_commit(),
     }
     write_best(setup.folder, weights, {**description(setup, meta), **details})
+    front = _conclude_front(setup, log, verdict)
     log.emit("result", winner=winner.number, verdict=str(verdict), **scores)
     outcomes = [record.outcome for record in log.records.values()]
     return StudyResult(
@@ -85,6 +89,7 @@ def conclude(setup: TrialSetup, log: StudyLog, verdict: Verdict) -> StudyResult:
         failed=outcomes.count("failed"),
         records=log.records,
         audit=_audit(setup.spec, log.records),
+        front=front,
         **scores,
     )
 
@@ -92,3 +97,27 @@ def conclude(setup: TrialSetup, log: StudyLog, verdict: Verdict) -> StudyResult:
 def _audit(spec: StudySpec, records: Records) -> Audit | None:
     stops_early = spec.scheduler != "none" and len(spec.rungs) > 1
     return audit(records, spec.rungs, spec.reduction_factor) if stops_early else None
+
+
+def _conclude_front(setup: TrialSetup, log: StudyLog, verdict: Verdict) -> tuple[FrontTrial, ...]:
+    """Writes the front's file and its members' places in the journal; empty with one objective."""
+    if not setup.spec.goals.several:
+        return ()
+    for number, record in log.records.items():
+        if number in verdict.front:
+            log.emit("test", trial=number, accuracy=verdict.front[number])
+        if record.pareto != (number in verdict.front):  # an extended study may have found better ones
+            log.emit("front", trial=number, pareto=number in verdict.front)
+    members = [log.records[number] for number in verdict.front]
+    front = tuple(
+        FrontTrial(
+            trial=record.number,
+            values={name: (record.best or {})[name] for name in setup.spec.goals.names},
+            test_accuracy=record.test_accuracy,
+            config={**record.config, **setup.fixed},
+            checkpoint=f"trials/{trial_name(record.number)}/best.safetensors",
+        )
+        for record in members
+    )
+    checkpoint.write_json(setup.folder / FRONT_FILE, [dataclasses.asdict(member) for member in front])
+    return front

@@ -166,6 +166,8 @@ def slots(spec: StudySpec, cluster: Resources) -> tuple[int, Resources]:
     count = concurrency(cluster, trial, spec.trials)
     if count == 0:
         raise NoResources(f"a trial asks for {trial}, there are {cluster}; lower --cpus-per-trial or --gpus-per-trial")
+    if "gpu_memory_mb" in spec.goals.costs and not trial.gpus:
+        raise NoResources(f"gpu_memory_mb can only be measured where trials have a GPU, and a trial gets {trial}")
     return count, trial
 
 

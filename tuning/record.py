@@ -25,6 +25,7 @@ class TrialRecord:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     test_accuracy: float | None = None
     audited_at: int | None = None  # the epoch at which it would have been stopped, had it not been let go on as a check
+    pareto: bool = False  # on the front of several objectives when the study ended
 
     @property
     def complete(self) -> bool:
@@ -68,6 +69,8 @@ def apply(records: Records, event: Event) -> None:
         record.outcome, record.reason, record.ended = event["outcome"], event["reason"], event["time"]
     elif kind == "test":
         records[event["trial"]].test_accuracy = event["accuracy"]
+    elif kind == "front":
+        records[event["trial"]].pareto = event["pareto"]
 
 
 def replay(events: Iterable[Event]) -> Records:

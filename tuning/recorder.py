@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
 
-from tuning.record import ENDED, StudyLog
+from tuning.front import pareto_front, ranked
+from tuning.record import ENDED, StudyLog, TrialRecord
 from tuning.scheduler import RungScheduler
-from tuning.spec import BASELINE
-from tuning.training import EpochMetrics
+from tuning.spec import BASELINE, StudySpec
+from tuning.training import METRICS
 from tuning.trial import trial_name, trial_number
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
-METRICS = [field.name for field in dataclasses.fields(EpochMetrics)]
-
 
 class Recorder(Callback):
-    """A Tune callback; `keep` is how many of the best trials keep their checkpoints besides the baseline."""
+    """A Tune callback; `keep` is how many of the best trials keep their checkpoints besides baseline and front."""
 
-    def __init__(self, log: StudyLog, scheduler: RungScheduler, folder: Path, epochs: int, keep: int) -> None:
-        self.log, self.scheduler, self.folder, self.epochs, self.keep = log, scheduler, folder, epochs, keep
+    def __init__(self, log: StudyLog, scheduler: RungScheduler, folder: Path, spec: StudySpec, keep: int) -> None:
+        self.log, self.scheduler, self.folder, self.keep = log, scheduler, folder, keep
+        self.epochs, self.goals = spec.epochs, spec.goals
+        self.metrics = (*METRICS, *self.goals.costs)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a restore that we never ask for
@@ -40,13 +40,15 @@ class Recorder(Callback):
         if result.get("diverged"):
             self._end(number, "diverged", f"the loss became infinite or NaN in epoch {result['epoch']}")
         elif result["epoch"] > len(self.log.records[number].epochs):  # else repeated by a resumed trial
-            self.log.emit("report", trial=number, metrics={name: result[name] for name in METRICS})
+            self.log.emit("report", trial=number, metrics={name: result[name] for name in self.metrics})
             decision = self.scheduler.decisions.pop(number, None)
             if decision and not decision.go_on:
                 self._end(number, "stopped", decision.reason)
             elif decision:
                 audited = {"audited": True} if decision.audited else {}
                 self.log.emit("go_on", trial=number, reason=decision.reason, **audited)
+        if result.get("broken"):
+            self._end(number, "stopped", f"stopped at epoch {result['epoch']}: {result['broken']}")
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         number = trial_number(str(trial))
@@ -63,12 +65,17 @@ class Recorder(Callback):
             return
         self.log.emit("end", trial=number, outcome=outcome, reason=reason)
         (self._folder(number) / "state.safetensors").unlink(missing_ok=True)
-        ended = [
-            record for record in self.log.records.values() if record.outcome in ENDED and record.number != BASELINE
-        ]
-        ended.sort(key=lambda record: (-record.score, record.number))
-        for record in ended[self.keep :]:
+        for record in self._worthless():
             shutil.rmtree(self._folder(record.number), ignore_errors=True)
+
+    def _worthless(self) -> list[TrialRecord]:
+        """Ended trials that nothing will be asked of again; a completed one that is off the front never comes back."""
+        ended = {n: record for n, record in self.log.records.items() if record.outcome in ENDED}
+        best = [record for record in ranked(ended, self.goals) if record.number != BASELINE][: self.keep]
+        kept = {BASELINE, *(record.number for record in best)}
+        if self.goals.several:
+            kept |= {record.number for record in pareto_front(ended, self.goals)}
+        return [record for number, record in ended.items() if number not in kept]
 
     def _folder(self, number: int) -> Path:
         return self.folder / "trials" / trial_name(number)

@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from datasets import Splits
+from tuning import front
 from tuning.audit import Audit
+from tuning.objectives import Objectives
 from tuning.outcome import StudyResult
 from tuning.record import TrialRecord
 from tuning.spec import BASELINE, METRIC, StudySpec
@@ -19,6 +21,7 @@ from tuning.view import describe
 
 REPORT = "report.html"
 WINNER_COLOUR, BASELINE_COLOUR, OTHER_COLOUR = "#0b7a3b", "#c2410c", "#b8bcc4"
+FRONT_COLOUR = "#2457a6"
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1c2128 }
 table { border-collapse: collapse; margin: 1rem 0 }
@@ -38,6 +41,7 @@ def write(result: StudyResult, spec: StudySpec, splits: Splits) -> None:
         f"{len(splits.test):,} to test, at {splits.image_size} px.</p>",
         *(f"<p class='quiet'>{escape(note)}</p>" for note in (*splits.notes, *splits.test.notes)),
         _scores(result),
+        *(_front(result, spec.goals) if spec.goals.several else []),
         "<h2>Learning curves</h2>",
         _plot(result, [(METRIC, f"validation {result.score}"), ("val_loss", "validation loss")]),
         _plot(result, [("train_accuracy", "training accuracy, augmented"), ("train_loss", "training loss, augmented")]),
@@ -45,7 +49,7 @@ def write(result: StudyResult, spec: StudySpec, splits: Splits) -> None:
         "<h2>The winner</h2>",
         table(["hyperparameter", "value"], [[key, _number(value)] for key, value in result.config.items()]),
         "<h2>All trials, the best first</h2>",
-        _trials(result),
+        _trials(result, spec.goals),
     ]
     (result.folder / REPORT).write_text(page(result.name, body))
 
@@ -80,6 +84,43 @@ def _early_stopping(audit: Audit) -> str:
             table(titles, rows) if rows else "",
         ]
     )
+
+
+def _front(result: StudyResult, goals: Objectives) -> list[str]:
+    """The accuracy of all trials over each other objective, and a table of the front."""
+    figure = Figure(figsize=(5 * max(len(goals.names) - 1, 1.4), 3.6), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(goals.names) - 1, squeeze=False)[0], goals.names[1:], strict=True):
+        _scatter(axes, name, result, goals)
+    figure.axes[0].set_ylabel(f"validation {result.score}")
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    if not result.front:
+        return ["<h2>The front</h2><p>No completed trial satisfies the constraints.</p>", svg(figure)]
+    classes = ["winner" if t.trial == result.trial else "baseline" if t.trial == BASELINE else "" for t in result.front]
+    columns = [*front.titles(goals), "checkpoint"]
+    cells = [[*row, t.checkpoint] for row, t in zip(front.rows(result.front), result.front, strict=True)]
+    about = "<p>The completed trials that no other one beats in everything; hollow dots were stopped early.</p>"
+    return ["<h2>The front</h2>", about, svg(figure), table(columns, cells, classes)]
+
+
+def _scatter(axes: Axes, name: str, result: StudyResult, goals: Objectives) -> None:
+    """One dot a trial, hollow if it was not completed; the staircase is what the front reaches."""
+    members = {member.trial for member in result.front}
+    for record in sorted(result.records.values(), key=lambda record: _prominence(record, result)):
+        if record.best:
+            colour, _, label = _look(record, result)
+            if colour == OTHER_COLOUR and record.number in members:
+                colour = FRONT_COLOUR
+            axes.plot(record.best[name], record.best[METRIC], "o", color=colour, label=label, markersize=6,
+                      markerfacecolor=colour if record.complete else "none", zorder=3)  # fmt: skip
+    if len(goals.names) == 2 and members:
+        corners = sorted((member.values[name], member.values[METRIC]) for member in result.front)
+        axes.step(*zip(*corners, strict=True), where="post", color=FRONT_COLOUR, linewidth=1.2, label="front")
+    for constraint in goals.constraints:
+        if constraint.name in (name, METRIC):
+            line = axes.axvline if constraint.name == name else axes.axhline
+            line(constraint.limit, color=BASELINE_COLOUR, linewidth=0.8, linestyle="--", label=str(constraint))
+    axes.set_xlabel(name.replace("_", " "))
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _plot(result: StudyResult, panels: Sequence[tuple[str, str]]) -> str:
@@ -127,13 +168,18 @@ def _look(record: TrialRecord, result: StudyResult) -> tuple[str, float, str]:
     return OTHER_COLOUR, 0.9, "_other"  # an underscore keeps it out of the legend
 
 
-def _trials(result: StudyResult) -> str:
+def _trials(result: StudyResult, goals: Objectives) -> str:
     rows, classes = [], []
     for record in sorted(result.records.values(), key=lambda record: (-record.score, record.number)):
         score = f"{record.score:.4f}" if record.epochs else "-"
-        rows.append([str(record.number), score, str(len(record.epochs)), record.outcome, describe(record.config)])
+        costs = [front.shown(name, record.best[name]) if record.best else "-" for name in goals.costs]
+        rows.append(
+            [str(record.number), score, *costs, str(len(record.epochs)), record.outcome, describe(record.config)]
+        )
         classes.append("winner" if record.number == result.trial else "baseline" if record.number == BASELINE else "")
-    return table(["trial", f"best validation {result.score}", "epochs", "outcome", "configuration"], rows, classes)
+    costs = [name.replace("_", " ") for name in goals.costs]
+    columns = ["trial", f"best validation {result.score}", *costs, "epochs", "outcome", "configuration"]
+    return table(columns, rows, classes)
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[str] | None = None) -> str:

@@ -12,10 +12,11 @@ from typing import Any
 import datasets
 import models
 from search_spaces import limits
+from tuning.objectives import ACCURACY, Objectives, parse
 
 BASELINE = 0  # the trial number of the published recipe
 AUTO = "auto"  # as `warm_start`: whatever earlier studies are alike
-METRIC = "val_accuracy"  # of the best epoch; what a study maximises
+METRIC = ACCURACY  # of the best epoch; what a study maximises
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 FINALS = re.compile(r"([1-9]\d?)x([1-9]\d?)")
 
@@ -113,6 +114,8 @@ class StudySpec:
     brackets: int = 1  # of asha: trials of the second are first compared at the second rung, and so on
     spare_noise: bool = False  # cut no trial by less than the validation images could be to blame for
     audit: float = 0.03  # the share of stopped trials that go on to the end, to show what stopping them would have cost
+    objectives: str = ACCURACY  # and others to trade it against, by comma
+    constraints: str = ""  # such as latency_ms<5,parameters<5e6
     precision: str = "auto"
     memory_format: str = "auto"
     warm_start: str | None = None  # studies in results_dir to learn from, NAME[,NAME], or auto
@@ -162,11 +165,17 @@ class StudySpec:
             raise ValueError(f"finals must be KxS, such as 3x5 for the 3 best over 5 seeds, got {self.finals!r}")
         if not self.results_dir or not self.tracking_uri:
             raise ValueError("results_dir and tracking_uri must not be empty")
+        parse(self.objectives, self.constraints)
 
     @property
     def rungs(self) -> tuple[int, ...]:
         """Epochs at which trials are compared, ascending; the last is the full length."""
         return rungs(self.epochs, self.grace_epochs, self.reduction_factor)
+
+    @property
+    def goals(self) -> Objectives:
+        """What `objectives` and `constraints` say."""
+        return parse(self.objectives, self.constraints)
 
     @property
     def finalists(self) -> tuple[int, int]:

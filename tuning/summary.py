@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.session import local_resources
+from tuning import levels
 from tuning.addresses import absolute_uri, database_path
-from tuning.levels import TITLES, rows
+from tuning.front import rows, titles
 from tuning.prepare import Prepared, slots
+from tuning.spec import METRIC, StudySpec
 from tuning.view import describe, duration
 
 if TYPE_CHECKING:
@@ -43,8 +45,9 @@ def show_plan(console: Console, prepared: Prepared) -> None:
         ("data", f"{splits.name}: {sizes}, {len(splits.classes)} classes, {shape}"),
         ("budget", f"{spec.trials} trials of at most {spec.epochs} epochs{limit}{seeds}"),
         ("rungs", rungs),
+        *([] if str(spec.goals) == METRIC else [("objectives", str(spec.goals))]),
         ("resources", _resources(prepared)),
-        ("finals", "every level's checkpoints, once on the test set" if prepared.one_factor else _finals(spec.finals)),
+        ("finals", "every level's checkpoints, once on the test set" if prepared.one_factor else _finals(spec)),
         ("results", str(prepared.folder)),
         ("MLflow", absolute_uri(spec.tracking_uri)),
     ]
@@ -88,6 +91,8 @@ def show_result(console: Console, prepared: Prepared, result: StudyResult) -> No
     table.add_row("validation", _percent(result.val_accuracy), _percent(result.baseline_val_accuracy))
     table.add_row("test", _percent(result.test_accuracy), _percent(result.baseline_test_accuracy))
     console.print(table)
+    if result.front:
+        _show_front(console, prepared, result)
     ended = [f"{count} {name}" for name, count in _outcomes(result) if count]
     facts = [
         ("verdict", result.verdict),
@@ -101,12 +106,21 @@ def show_result(console: Console, prepared: Prepared, result: StudyResult) -> No
     _facts(console, facts)
 
 
+def _show_front(console: Console, prepared: Prepared, result: StudyResult) -> None:
+    table = Table(title="front: the trials that no other one beats in everything", title_justify="left")
+    for title in titles(prepared.spec.goals):
+        table.add_column(title, justify="right")
+    for member, row in zip(result.front, rows(result.front), strict=True):
+        table.add_row(*row, style="bold" if member.trial == result.trial else None)
+    console.print(table)
+
+
 def show_levels(console: Console, prepared: Prepared, result: OneFactorResult) -> None:
     """The levels of a one-factor study against the first, and where everything lies."""
     table = Table(title=result.question, title_justify="left")
-    for title in TITLES:
-        table.add_column(title, justify="left" if title == TITLES[0] else "right")
-    for row in rows(result):
+    for title in levels.TITLES:
+        table.add_column(title, justify="left" if title == levels.TITLES[0] else "right")
+    for row in levels.rows(result):
         table.add_row(*row)
     console.print(table)
     console.print("mean +- standard deviation over the seeds; differences on the test images with their 95 % interval")
@@ -206,10 +220,11 @@ def _resources(prepared: Prepared) -> str:
     return f"a private Ray here with {local_resources()}: {count} trials at once with {trial} each"
 
 
-def _finals(finals: str) -> str:
-    best, seeds = finals.split("x")
-    if finals == "1x1":
-        return "the winner's and the published recipe's checkpoints, once on the test set"
+def _finals(spec: StudySpec) -> str:
+    best, seeds = spec.finalists
+    front = "the front's, " if spec.goals.several else ""
+    if (best, seeds) == (1, 1):
+        return f"{front}the winner's and the published recipe's checkpoints, once on the test set"
     return f"the {best} best and the published recipe, trained again over {seeds} seeds, then once on the test set"
 
 

@@ -94,6 +94,8 @@ class Tracker:
                 pending.status = STATUS[record.outcome], at
             elif event["event"] == "test":
                 pending.metrics.append(("test_accuracy", event["accuracy"], at, 0))
+            elif event["event"] == "front":
+                pending.tags["pareto"] = str(event["pareto"]).lower()
 
     def close(self, status: str, note: str = "", files: Sequence[Path] = ()) -> int:
         """Ends the study's run, with `files` on it; gives how many runs MLflow could not be told everything about."""
@@ -194,7 +196,7 @@ class Tracker:
                 client.set_terminated(run_id, *status)
             with self._lock:
                 del pending.metrics[: len(metrics)]
-                if pending.status == status and not pending.metrics:
+                if pending.status == status and pending.tags == tags and not pending.metrics:
                     del self._pending[number]
 
     def _create(self, client: MlflowClient, number: int, pending: _Pending) -> str:

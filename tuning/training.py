@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import math
 import time
@@ -50,6 +51,9 @@ class EpochMetrics:
     val_top5_accuracy: float  # top-k where there are fewer than 5 classes
     images_per_second: float  # of training alone
     seconds: float
+
+
+METRICS = tuple(field.name for field in dataclasses.fields(EpochMetrics))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,10 @@ from ray import tune
 import models
 from datasets import Splits
 from tuning import checkpoint
-from tuning.spec import METRIC, HParams, StudySpec, model_options
-from tuning.training import Diverged, EpochMetrics, Format, Training, derive_seed
+from tuning.costs import architecture_costs, training_costs
+from tuning.objectives import Objectives
+from tuning.spec import BASELINE, METRIC, HParams, StudySpec, model_options
+from tuning.training import Diverged, Format, Training, derive_seed
 
 PREFIX = "trial_"
 
@@ -83,11 +85,14 @@ def run_level(config: dict[str, Any], setups: Mapping[str, TrialSetup]) -> None:
 def _train(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
     number = trial_number(tune.get_context().get_trial_name())
     folder = setup.folder / "trials" / trial_name(number)
-    training = setup.training(config, seed)
-    best = _resume(training, folder / "state.safetensors", number)
+    training, goals = setup.training(config, seed), setup.spec.goals
+    costs = architecture_costs(training, goals.costs, setup.folder)
+    best, going_on = _resume(training, folder / "state.safetensors", number, goals)
+    if not going_on:
+        return
     try:
         for metrics in training.run():
-            values = dataclasses.asdict(metrics)
+            values = {**dataclasses.asdict(metrics), **costs, **training_costs(training, goals.costs)}
             if metrics.val_accuracy > best:
                 best = metrics.val_accuracy
                 meta = {"metrics": values, "options": model_options(vars(training.hparams)), "config": config}
@@ -95,24 +100,27 @@ def _train(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
             if metrics.epoch in setup.spec.rungs[:-1]:
                 tensors, state = training.state()
                 checkpoint.save(folder / "state.safetensors", tensors, {**state, "best": best, "metrics": values})
-            _report(number, values)
+            if not _report(number, values, goals):
+                return
     except Diverged as diverged:
         tune.report({"trial": number, "epoch": diverged.epoch, METRIC: math.nan, "diverged": True, "done": True})
 
 
-def _resume(training: Training, path: Path, number: int) -> float:
-    """Restores the state of an earlier attempt if there is one; gives the best accuracy so far.
+def _resume(training: Training, path: Path, number: int, goals: Objectives) -> tuple[float, bool]:
+    """Restores the state of an earlier attempt if there is one; gives its best accuracy, and whether it goes on.
 
     The epoch of the state is reported again: the earlier attempt may have died between saving and reporting.
     """
     if not path.exists():
-        return -1.0
+        return -1.0, True
     tensors, meta = checkpoint.load(path)
     training.restore({name: tensor.to(training.device) for name, tensor in tensors.items()}, meta)
-    _report(number, meta["metrics"])
-    return float(meta["best"])
+    return float(meta["best"]), _report(number, meta["metrics"], goals)
 
 
-def _report(number: int, metrics: Mapping[str, Any]) -> None:
-    assert set(metrics) == {field.name for field in dataclasses.fields(EpochMetrics)}
-    tune.report({"trial": number, **metrics})
+def _report(number: int, metrics: Mapping[str, Any], goals: Objectives) -> bool:
+    """Whether the trial goes on: no training helps an architecture that costs more than a constraint allows."""
+    costs = {name: metrics[name] for name in goals.costs}
+    broken = "" if number == BASELINE else goals.broken(costs)
+    tune.report({"trial": number, **metrics, **({"broken": broken, "done": True} if broken else {})})
+    return not broken

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tuning.front import ranked, shown
 from tuning.journal import Event
 from tuning.record import ENDED, Records, TrialRecord
 from tuning.spec import BASELINE, METRIC, StudySpec
@@ -60,9 +61,12 @@ class View:
         if event["event"] == "end" and not self.console.is_terminal:
             record = records[event["trial"]]
             how = record.reason if record.outcome == "stopped" else f"{record.outcome} {record.reason}".strip()
-            score = f", its best {record.score:.4f}" if record.epochs else ""
+            score = f", its best {record.score:.4f}{self._costs(record)}" if record.epochs else ""
             name = f"trial {record.number}" + (f" ({record.label})" if record.label else "")
             self._line(f"{_counts(records, self.spec.trials)}; {name} {how}{score}{self._left()}")
+
+    def _costs(self, record: TrialRecord) -> str:
+        return "".join(f", {name} {shown(name, record.epochs[-1][name])}" for name in self.spec.goals.costs)
 
     def render(self) -> RenderableType:
         """The whole view as it is now."""
@@ -79,16 +83,15 @@ class View:
         return Group(head, bar, Text(_counts(self.records, None)), self._best(), *self._running())
 
     def _best(self) -> Text:
-        scored = [record for record in self.records.values() if record.epochs]
-        if not scored:
+        best = next(iter(ranked(self.records, self.spec.goals)), None)
+        if best is None:
             return Text("no result yet")
-        best = max(scored, key=lambda record: record.score)
         baseline = self.records.get(BASELINE)
         against = f"  ({baseline.label} {baseline.score:.4f})" if baseline and baseline.epochs else ""
         return Text.assemble(
             "best so far ",
             (f"{best.score:.4f}", "bold green"),
-            f" in trial {best.number}{against}\n",
+            f" in trial {best.number}{self._costs(best)}{against}\n",
             f"  {describe(best.config)}",
         )
 
@@ -97,10 +100,11 @@ class View:
         if not running or self.searching is None:
             return []
         table = Table(box=None, header_style="dim")
-        for title in ("trial", "epoch", "validation", "train loss", "images/s"):
+        costs = self.spec.goals.costs
+        for title in ("trial", "epoch", "validation", "train loss", "images/s", *costs):
             table.add_column(title, justify="right")
         for record in running:
-            table.add_row(*_row(record, self.spec.epochs))
+            table.add_row(*_row(record, self.spec.epochs, costs))
         return [table]
 
     def _left(self) -> str:
@@ -143,7 +147,7 @@ def describe(config: Mapping[str, Any]) -> str:
     )
 
 
-def _row(record: TrialRecord, epochs: int) -> tuple[str, ...]:
+def _row(record: TrialRecord, epochs: int, costs: Sequence[str]) -> tuple[str, ...]:
     name = f"{record.number} ({record.label})" if record.label else str(record.number)
     if not record.epochs:
         return name, f"0/{epochs}", "", "", ""
@@ -154,6 +158,7 @@ def _row(record: TrialRecord, epochs: int) -> tuple[str, ...]:
         f"{last[METRIC]:.4f}",
         f"{last['train_loss']:.4f}",
         f"{last['images_per_second']:,.0f}",
+        *(shown(name, last[name]) for name in costs),
     )
 
 
