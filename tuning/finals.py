@@ -1,10 +1,10 @@
-"""The finals: the only place that reads the test set, once, for the winner and the published recipe."""
+"""The finals: the only place that reads the test set, once, for each architecture's winner and published recipe."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -19,7 +19,7 @@ from tuning.export import rebuild
 from tuning.loader import Loader
 from tuning.record import Records
 from tuning.scores import score_of, standard_error
-from tuning.spec import BASELINE, METRIC
+from tuning.spec import METRIC
 from tuning.training import Diverged, derive_seed, predict
 from tuning.trial import TrialSetup, build_arguments, trial_name
 
@@ -66,7 +66,7 @@ class Verdict:
     def __str__(self) -> str:
         if self.baseline is None:
             return "the published recipe did not train at all here"
-        if self.winner.number == BASELINE:
+        if self.winner.number == self.baseline.number:
             return "no configuration beat the published recipe on the validation images"
         noise = f"95 % interval +-{100 * self.margin:.1f}"
         if abs(self.gain) <= self.margin:
@@ -75,22 +75,35 @@ class Verdict:
         return f"{better} than the published recipe by {100 * abs(self.gain):.1f} points, {noise}"
 
 
-def run_finals(setup: TrialSetup, records: Records, trial: Resources) -> Verdict:
-    """Chooses the winner by validation accuracy, then measures it and the baseline on the test set."""
+def run_finals(setup: TrialSetup, records: Records, trial: Resources) -> dict[str, Verdict]:
+    """Chooses winners by validation accuracy, then measures them and the published recipes on the test set.
+
+    The finalists are the best of all, and of each architecture its best and its published recipe. Gives a verdict for
+    each architecture with a finalist that trained, the winner of all first.
+    """
     best, seeds = setup.spec.finalists
     ranked = sorted((r for r in records.values() if r.epochs), key=lambda record: (-record.score, record.number))
-    chosen = ranked[:best] + [record for record in ranked[best:] if record.number == BASELINE]
+    leaders = {record.model: record for record in reversed(ranked)}
+    chosen = [r for place, r in enumerate(ranked) if place < best or r.recipe or r is leaders[r.model]]
     if (best, seeds) == (1, 1):
         finalists = [_from_search(setup, record.number, record.config, record.score) for record in chosen]
     else:
         finalists = _retrain(setup, {record.number: record.config for record in chosen}, seeds, trial)
-    winner = max(finalists, key=lambda finalist: finalist.val_accuracy)
-    baseline = next((finalist for finalist in finalists if finalist.number == BASELINE), None)
+    by_model: dict[str, list[Finalist]] = {}
+    for finalist in sorted(finalists, key=lambda finalist: -finalist.val_accuracy):
+        by_model.setdefault(setup.of(finalist.config).spec.model, []).append(finalist)
+    return {model: _verdict(setup.of(own[0].config), own, setup.spec.recipes, trial) for model, own in by_model.items()}
+
+
+def _verdict(setup: TrialSetup, finalists: Sequence[Finalist], recipes: Collection[int], trial: Resources) -> Verdict:
+    """The best of one architecture's finalists, which comes first, against its published recipe."""
+    winner = finalists[0]
+    baseline = next((finalist for finalist in finalists if finalist.number in recipes), None)
     tested = _test(setup, [winner] if baseline in (None, winner) else [winner, baseline], trial)
     return Verdict(
         winner=tested[0],
         baseline=tested[-1] if baseline else None,
-        margin=_margin(tested[0], tested[-1]),
+        margin=margin(tested[0], tested[-1]),
     )
 
 
@@ -145,7 +158,7 @@ def _retrain(
 
 
 def _train_final(setup: TrialSetup, config: dict[str, Any], seed: int, path: Path) -> float | None:
-    training, best = setup.training(config, seed), None
+    training, best = setup.of(config).training(config, seed), None
     try:
         for metrics in training.run():
             if best is None or metrics.val_accuracy > best:
@@ -187,7 +200,7 @@ def measure(setup: TrialSetup, paths: Sequence[Path]) -> list[tuple[float, float
     return measured
 
 
-def _margin(winner: Finalist, baseline: Finalist) -> float:
+def margin(winner: Finalist, baseline: Finalist) -> float:
     """Half of the 95 % interval of the difference in test score, over seeds if there are several, else images."""
     if len(winner.test_accuracies) > 1:
         from scipy.stats import ttest_ind

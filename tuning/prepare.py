@@ -21,18 +21,24 @@ from tuning.addresses import check_tracking
 from tuning.errors import NoResources
 from tuning.spec import HParams, StudySpec, model_options
 
+Spaces = Mapping[str, SearchSpace]  # by architecture
 STUDY_FILE = "study.json"  # a folder is a study's from when this lies in it: before, nothing was searched
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A study that passed every check that needs no cluster; a one-factor study has its levels prepared too."""
+    """A study that passed every check that needs no cluster.
+
+    A one-factor study has its levels prepared too, a study of several architectures has each of them; `space` and
+    `splits` are then the first's.
+    """
 
     spec: StudySpec
     space: SearchSpace
     splits: Splits
     one_factor: OneFactor | None = None
     levels: Mapping[str, Prepared] = field(default_factory=dict)
+    architectures: Mapping[str, Prepared] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -45,16 +51,24 @@ class Prepared:
 
     def notes(self) -> list[str]:
         """What the user should know of how the data was read."""
-        studies = self.levels.values() if self.levels else [self]
+        studies = [*self.levels.values(), *self.architectures.values()] or [self]
         return list(dict.fromkeys(note for study in studies for note in study.splits.notes))
+
+    def fixed(self) -> dict[str, Any]:
+        """The hyperparameters that are not searched, by architecture where there are several."""
+        if not self.architectures:
+            return dict(self.space.fixed)
+        return {f"{m}.{name}": v for m, part in self.architectures.items() for name, v in part.space.fixed.items()}
 
     def settings(self) -> dict[str, Any]:
         """What the trainings of a level are made of."""
         return {"model": self.spec.model, "image_size": self.splits.image_size, **self.space.fixed}
 
 
-def prepare(spec: StudySpec, space: SearchSpace | None = None, *, resume: bool = False) -> Prepared:
+def prepare(spec: StudySpec, space: SearchSpace | Spaces | None = None, *, resume: bool = False) -> Prepared:
     """Loads the data, and checks that all parts of the request fit together and can be had.
+
+    `space` is the search space, by architecture if there are several; by default those of `search_spaces`.
 
     Raises:
         ValueError: they do not fit, or the data is not what it should be.
@@ -62,7 +76,14 @@ def prepare(spec: StudySpec, space: SearchSpace | None = None, *, resume: bool =
         NoResources: this machine has not what one trial asks for.
     """
     _check_places(spec, resume)
-    return _fit(spec, space or search_spaces.for_model(spec.model), load(spec))
+    spaces = {spec.model: space} if isinstance(space, SearchSpace) else space or {}
+    loaded: dict[tuple[object, ...], Splits] = {}
+    parts = {}
+    for model in spec.architectures:
+        part = dataclasses.replace(spec, model=model, rivals=())
+        parts[model] = _fit(part, spaces.get(model) or search_spaces.for_model(model), _load_once(part, loaded))
+    first = parts[spec.model]
+    return Prepared(spec=spec, space=first.space, splits=first.splits, architectures=parts if spec.rivals else {})
 
 
 def prepare_one_factor(spec: StudySpec, one_factor: OneFactor, *, resume: bool = False) -> Prepared:
@@ -77,11 +98,7 @@ def prepare_one_factor(spec: StudySpec, one_factor: OneFactor, *, resume: bool =
     for name in one_factor.levels:
         try:
             level_spec, space = _level(spec, one_factor.settings(name))
-            entry = models.architecture(level_spec.model)
-            key = (level_spec.dataset, level_spec.image_size, entry.min_size, entry.multiple)
-            if key not in loaded:
-                loaded[key] = load(level_spec)
-            levels[name] = _fit(level_spec, space, loaded[key])
+            levels[name] = _fit(level_spec, space, _load_once(level_spec, loaded))
         except ValueError as error:
             raise ValueError(f"level {name!r}: {error}") from error
     seeds = spec.seeds or one_factor.seeds
@@ -104,6 +121,17 @@ def load(spec: StudySpec) -> Splits:
         train_images=spec.train_images,
         store_share=spec.store_share,
     )
+
+
+def _load_once(spec: StudySpec, loaded: dict[tuple[object, ...], Splits]) -> Splits:
+    """The data of one of several studies, a copy for all that take images of the same size."""
+    entry = models.architecture(spec.model)
+    key = (spec.dataset, spec.image_size, entry.min_size, entry.multiple)
+    if key not in loaded:
+        splits = load(spec)
+        wanted = (spec.dataset, splits.image_size)
+        loaded[key] = next((s for (data, *_), s in loaded.items() if (data, s.image_size) == wanted), splits)
+    return loaded[key]
 
 
 def _check_places(spec: StudySpec, resume: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,6 @@ from ray.tune import Callback
 
 from tuning.record import ENDED, StudyLog
 from tuning.scheduler import RungScheduler
-from tuning.spec import BASELINE
 from tuning.training import EpochMetrics
 from tuning.trial import trial_name, trial_number
 
@@ -22,16 +22,31 @@ METRICS = [field.name for field in dataclasses.fields(EpochMetrics)]
 
 
 class Recorder(Callback):
-    """A Tune callback; `keep` is how many of the best trials keep their checkpoints besides the baseline."""
+    """A Tune callback.
 
-    def __init__(self, log: StudyLog, scheduler: RungScheduler, folder: Path, epochs: int, keep: int) -> None:
-        self.log, self.scheduler, self.folder, self.epochs, self.keep = log, scheduler, folder, epochs, keep
+    `keep` is how many of the best trials keep their checkpoints, besides the published recipes, `recipes`, and the best
+    of each architecture.
+    """
+
+    def __init__(
+        self,
+        log: StudyLog,
+        scheduler: RungScheduler,
+        folder: Path,
+        *,
+        epochs: int,
+        keep: int,
+        recipes: Collection[int],
+    ) -> None:
+        self.log, self.scheduler, self.folder = log, scheduler, folder
+        self.epochs, self.keep, self.recipes = epochs, keep, recipes
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a restore that we never ask for
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self.log.emit("start", trial=trial_number(str(trial)), config=trial.config)
+        number = trial_number(str(trial))
+        self.log.emit("start", trial=number, config=trial.config, recipe=number in self.recipes)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -62,12 +77,12 @@ class Recorder(Callback):
             return
         self.log.emit("end", trial=number, outcome=outcome, reason=reason)
         (self._folder(number) / "state.safetensors").unlink(missing_ok=True)
-        ended = [
-            record for record in self.log.records.values() if record.outcome in ENDED and record.number != BASELINE
-        ]
+        ended = [record for record in self.log.records.values() if record.outcome in ENDED and not record.recipe]
         ended.sort(key=lambda record: (-record.score, record.number))
+        best = {record.model: record.number for record in reversed(ended)}
         for record in ended[self.keep :]:
-            shutil.rmtree(self._folder(record.number), ignore_errors=True)
+            if record.number != best[record.model]:
+                shutil.rmtree(self._folder(record.number), ignore_errors=True)
 
     def _folder(self, number: int) -> Path:
         return self.folder / "trials" / trial_name(number)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tuning.spec import BASELINE, METRIC, StudySpec
+from tuning.spec import METRIC, StudySpec
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -54,20 +54,21 @@ class Rungs:
 
 
 class RungScheduler(FIFOScheduler):
-    """`Rungs` behind Ray Tune's interface. Results carry `epoch` and the number `trial`, 0 being the baseline."""
+    """`Rungs` behind Ray Tune's interface. Results carry `epoch` and the number `trial`; those in `exempt` go on."""
 
-    def __init__(self, rungs: Rungs, metric: str) -> None:
+    def __init__(self, rungs: Rungs, metric: str, exempt: Collection[object]) -> None:
         super().__init__()
         self.rungs = rungs
         self.decisions: dict[object, Decision] = {}
         self._metric = metric
+        self._exempt = frozenset(exempt)
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return metric in (None, self._metric) and mode in (None, "max")
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         key = result.get("trial", trial.trial_id)
-        decision = self.rungs.decide(key, result["epoch"], result[self._metric], exempt=key == BASELINE)
+        decision = self.rungs.decide(key, result["epoch"], result[self._metric], exempt=key in self._exempt)
         if decision is None:
             return str(TrialScheduler.CONTINUE)
         self.decisions[key] = decision
@@ -80,4 +81,4 @@ class RungScheduler(FIFOScheduler):
 def make_scheduler(spec: StudySpec) -> RungScheduler:
     """The scheduler that `spec.scheduler` names; without early stopping the last epoch is the only rung."""
     epochs = spec.rungs if spec.scheduler == "asha" else spec.rungs[-1:]
-    return RungScheduler(Rungs(epochs, spec.reduction_factor), METRIC)
+    return RungScheduler(Rungs(epochs, spec.reduction_factor), METRIC, spec.recipes)

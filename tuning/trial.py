@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ray import tune
 import models
 from datasets import Splits
 from tuning import checkpoint
-from tuning.spec import METRIC, HParams, StudySpec, model_options
+from tuning.spec import METRIC, MODEL, HParams, StudySpec, model_options
 from tuning.training import Diverged, EpochMetrics, Format, Training, derive_seed
 
 PREFIX = "trial_"
@@ -23,7 +23,10 @@ PREFIX = "trial_"
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSetup:
-    """What all trials of a study share; Ray keeps one copy of it a node."""
+    """What all trials of a study share; Ray keeps one copy of it a node.
+
+    A study of several architectures has a setup for each in `by_model`, alike in all that is not the architecture's.
+    """
 
     spec: StudySpec
     fixed: Mapping[str, Any]
@@ -32,12 +35,17 @@ class TrialSetup:
     folder: Path  # of the study, absolute
     cpus: float
     device: str
+    by_model: Mapping[str, TrialSetup] = field(default_factory=dict)
+
+    def of(self, config: Mapping[str, Any]) -> TrialSetup:
+        """The setup of the configuration's architecture."""
+        return self.by_model[config[MODEL]] if self.by_model else self
 
     def training(self, config: Mapping[str, Any], seed: int, *, format: Format | None = None) -> Training:
         """A training of the configuration from scratch; the same seed gives the same initial weights and batches."""
         torch.set_num_threads(max(int(self.cpus), 1))
         torch.manual_seed(derive_seed(seed, "weights"))
-        hparams = HParams(**{**self.fixed, **config})
+        hparams = HParams(**{name: value for name, value in {**self.fixed, **config}.items() if name != MODEL})
         network = models.build(self.spec.model, **build_arguments(self.splits), **hparams.model_options)
         return Training(
             network,
@@ -71,7 +79,7 @@ def run_trial(config: dict[str, Any], setup: TrialSetup) -> None:
     Saves `best.safetensors` at each new best epoch and `state.safetensors` at the rungs, before it reports them: the
     scheduler may end the trial at any report. A worker that takes over a trial goes on from its state.
     """
-    _train(config, setup, setup.spec.seed)
+    _train(config, setup.of(config), setup.spec.seed)
 
 
 def run_level(config: dict[str, Any], setups: Mapping[str, TrialSetup]) -> None:

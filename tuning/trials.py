@@ -67,7 +67,7 @@ def run_trials(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(folder / ".ray"),
-            callbacks=[Recorder(log, scheduler, folder, spec.epochs, keep)],
+            callbacks=[Recorder(log, scheduler, folder, epochs=spec.epochs, keep=keep, recipes=spec.recipes)],
             failure_config=tune.FailureConfig(max_failures=1),
             verbose=0,
         ),
