@@ -65,6 +65,8 @@ MISTAKES = [
     (["--modle", "resnet20"], 2, "unrecognized arguments: --modle resnet20"),
     (["--model", "resnet20", "--colour", "red"], 2, "unrecognized arguments: --colour red"),
     (["--model", "resnet20", "--model", "resnet20"], 2, "--model names an architecture twice"),
+    (["--model", "resnet20", "--model", "resnet32", "--trials", "1"], 2, "trials must be at least 2, the published"),
+    (["--model", "resnet20", "--model", "se_resnet20", "--set", "dropout=0.1"], 2, "resnet20 has no option dropout"),
     (["--model", "resnet20", "--dataset", "digit"], 2, "unknown data set 'digit', and no folder or .csv file of that"),
     (["--model", "resnet20", "--dataset", "lone"], 2, "needs at least two class folders with images, found only cat"),
     (["--model", "resnet20", "--dataset", "broken"], 2, "broken/cat/text.jpg is no JPEG, PNG, BMP, WEBP, GIF or"),

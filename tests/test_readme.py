@@ -25,7 +25,8 @@ def test_its_commands_parse(command: str, tmp_path: Path) -> None:
     if args.resume:
         return
     with contextlib.chdir(tmp_path):
-        assert len(options.requests(args)) == len(args.model or [args.space])
+        spec, _ = options.request(args)
+    assert len(spec.architectures) == len(args.model or [args.space])
 
 
 def test_it_shows_several_commands() -> None:

@@ -63,8 +63,8 @@ def asha(scheduler: RungScheduler) -> Rungs:
 
 
 class FakeTrial:
-    def __init__(self, trial_id: str) -> None:
-        self.trial_id = trial_id
+    def __init__(self, trial_id: str, model: str = "") -> None:
+        self.trial_id, self.config = trial_id, {"model": model}
 
 
 def report(scheduler: RungScheduler, number: int, epoch: int, score: float) -> str:
@@ -92,6 +92,21 @@ def test_results_of_others_need_no_trial_number() -> None:
     decision = scheduler.on_trial_result(None, FakeTrial("a"), {"epoch": 1, METRIC: 0.5})  # type: ignore[arg-type]
     assert decision == TrialScheduler.CONTINUE
     assert asha(scheduler).scores[1] == {"a": 0.5}
+
+
+@pytest.mark.parametrize("rule", ["asha", "median"])
+def test_architectures_are_compared_with_their_own_kind(rule: str) -> None:
+    """One that starts slowly would lose all its trials to one that starts fast."""
+    scheduler = make_scheduler(spec(scheduler=rule, rivals=("se_resnet20",)))
+
+    def decision(number: int, model: str, score: float) -> str:
+        result = {"trial": number, "epoch": 1, METRIC: score}
+        return scheduler.on_trial_result(None, FakeTrial(str(number), model), result)  # type: ignore[arg-type]
+
+    assert {decision(number, "fast", 0.9) for number in range(10)} == {TrialScheduler.CONTINUE}
+    assert {decision(10 + number, "slow", 0.1) for number in range(10)} == {TrialScheduler.CONTINUE}
+    assert decision(20, "slow", 0.05) == TrialScheduler.STOP
+    assert decision(21, "fast", 0.5) == TrialScheduler.STOP
 
 
 def test_without_early_stopping_nobody_is_stopped() -> None:

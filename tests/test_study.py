@@ -97,7 +97,7 @@ def test_the_folder_holds_what_is_needed_and_no_more(finished: Finished) -> None
     assert not list(folder.rglob("state.safetensors")), "ended trials need no state to go on from"
     description = json.loads((folder / "study.json").read_text())
     paths = {"data_dir": str(Path("data").absolute())}  # absolute, to resume from any folder; the others are already
-    assert description["spec"] == {**dataclasses.asdict(finished.spec), **paths}
+    assert description["spec"] == {**dataclasses.asdict(finished.spec), **paths, "rivals": []}
     assert study_file.read(folder)[0] == dataclasses.replace(finished.spec, **paths)  # type: ignore[arg-type]
 
 

@@ -50,7 +50,7 @@ def past(name: str, results: Path, trials: list[tuple[dict[str, Any], list[float
     """A study with these trials, each of configuration, scores and outcome."""
     prepared = prepare(spec_of(name, results, **fields))
     prepared.folder.mkdir(parents=True)
-    write(prepared, Format(), {})
+    write(prepared, {prepared.spec.model: (Format(), {})})
     journal = Journal(prepared.folder / "journal.jsonl")
     for number, (config, scores, outcome) in enumerate(trials):
         journal.append({"event": "start", "trial": number, "config": config})
@@ -237,10 +237,10 @@ def test_a_resume_needs_no_other_folder(tmp_path: Path) -> None:
         "starts from the best of old (trial 1, 0.9000)", "starts from the best of old (trial 3, 0.8500)",
     ]  # fmt: skip
     prepared.folder.mkdir()
-    write(prepared, Format(), {})
+    write(prepared, {prepared.spec.model: (Format(), {})})
     for path in old.iterdir():
         path.unlink()
-    assert recall(prepared.folder) == prepared.warm
+    assert recall(prepared.folder, prepared.spec.model) == prepared.warm
     assert prepare(prepared.spec, resume=True).warm == prepared.warm
     assert json.loads((prepared.folder / "study.json").read_text())["spec"]["warm_start"] == "old"
 
@@ -249,6 +249,6 @@ def test_a_study_without_it_knows_of_none(tmp_path: Path) -> None:
     prepared = prepare(spec_of("new", tmp_path))
     assert prepared.warm is None
     prepared.folder.mkdir()
-    write(prepared, Format(), {})
+    write(prepared, {prepared.spec.model: (Format(), {})})
     assert "warm_start" not in json.loads((prepared.folder / "study.json").read_text())
     assert dataclasses.asdict(prepared.spec)["warm_start"] is None

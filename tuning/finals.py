@@ -1,4 +1,4 @@
-"""The finals: the only place that reads the test set, once, for the winner and the published recipe."""
+"""The finals: the only place that reads the test set, once, for each architecture's winner and published recipe."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tuning.export import rebuild
 from tuning.front import candidates, pareto_front, violation
 from tuning.loader import Loader
 from tuning.objectives import Objectives
-from tuning.record import Records, TrialRecord
+from tuning.record import Records, TrialRecord, recipe_of
 from tuning.scores import score_of, standard_error
-from tuning.spec import BASELINE, METRIC
+from tuning.spec import METRIC
 from tuning.training import Diverged, derive_seed, predict
 from tuning.trial import TrialSetup, build_arguments, trial_name
 
@@ -73,7 +73,7 @@ class Verdict:
     def _comparison(self) -> str:
         if self.baseline is None:
             return "the published recipe did not train at all here"
-        if self.winner.number == BASELINE:
+        if self.winner.number == self.baseline.number:
             return "no configuration beat the published recipe on the validation images"
         noise = f"95 % interval +-{100 * self.margin:.1f}"
         if abs(self.gain) <= self.margin:
@@ -82,25 +82,38 @@ class Verdict:
         return f"{better} than the published recipe by {100 * abs(self.gain):.1f} points, {noise}"
 
 
-def run_finals(setup: TrialSetup, records: Records, trial: Resources) -> Verdict:
-    """Chooses the winner by validation accuracy, then measures it, the baseline and the front on the test set."""
+def run_finals(setup: TrialSetup, records: Records, trial: Resources) -> dict[str, Verdict]:
+    """Chooses winners by validation accuracy, then measures them, the published recipes and the front on the test set.
+
+    The finalists are the best of all, and of each architecture its best and its published recipe. Gives a verdict for
+    each architecture with a finalist that trained, the winner of all first.
+    """
     (best, seeds), goals = setup.spec.finalists, setup.spec.goals
-    chosen = candidates(records, goals)[:best]
-    if all(record.number != BASELINE for record in chosen):
-        chosen += [record for record in records.values() if record.number == BASELINE and record.epochs]
+    order = candidates(records, goals)
+    leaders = {record.model: record for record in reversed(order)}
+    chosen = [record for place, record in enumerate(order) if place < best or record is leaders[record.model]]
+    chosen += [r for r in records.values() if r.recipe and r.epochs and all(r is not other for other in chosen)]
     if (best, seeds) == (1, 1):
         finalists = [_from_search(setup, record) for record in chosen]
     else:
         finalists = _retrain(setup, {record.number: record.config for record in chosen}, seeds, trial)
-    winner = min(finalists, key=lambda f: (violation(records[f.number], goals), -f.val_accuracy))
-    baseline = next((finalist for finalist in finalists if finalist.number == BASELINE), None)
-    front = [_from_search(setup, r) for r in pareto_front(records, goals)] if goals.several else []
+    by_model: dict[str, list[Finalist]] = {}
+    for finalist in sorted(finalists, key=lambda f: (violation(records[f.number], goals), -f.val_accuracy)):
+        by_model.setdefault(setup.of(finalist.config).spec.model, []).append(finalist)
+    return {model: _verdict(setup.of(own[0].config), own, records, trial) for model, own in by_model.items()}
+
+
+def _verdict(setup: TrialSetup, finalists: Sequence[Finalist], records: Records, trial: Resources) -> Verdict:
+    """The best of one architecture's finalists, which comes first, against its published recipe."""
+    winner, goals = finalists[0], setup.spec.goals
+    baseline = next((finalist for finalist in finalists if records[finalist.number].recipe), None)
+    front = [_from_search(setup, record) for record in pareto_front(records, goals)] if goals.several else []
     tested = _test(setup, [winner, *([baseline] if baseline else []), *front], trial)
     first, second = tested[winner.checkpoints], tested[baseline.checkpoints] if baseline else None
     return Verdict(
         winner=first,
         baseline=second,
-        margin=_margin(first, second or first),
+        margin=margin(first, second or first),
         front={finalist.number: tested[finalist.checkpoints].test_accuracy for finalist in front},
         note=_note(records, winner.number, goals),
     )
@@ -111,7 +124,8 @@ def _note(records: Records, winner: int, goals: Objectives) -> str:
     best = records[winner].best or {}
     if violation(records[winner], goals):
         return f"no trial satisfies the constraints, trial {winner} comes nearest: {goals.broken(best)}"
-    broken = goals.broken(records[BASELINE].best or {}) if BASELINE in records else ""
+    recipe = recipe_of(records[winner], records)
+    broken = goals.broken(recipe.best or {}) if recipe else ""
     return f"the published recipe does not satisfy the constraints: {broken}" if broken else ""
 
 
@@ -166,7 +180,7 @@ def _retrain(
 
 
 def _train_final(setup: TrialSetup, config: dict[str, Any], seed: int, path: Path) -> float | None:
-    training, best = setup.training(config, seed), None
+    training, best = setup.of(config).training(config, seed), None
     try:
         for metrics in training.run():
             if best is None or metrics.val_accuracy > best:
@@ -210,7 +224,7 @@ def measure(setup: TrialSetup, paths: Sequence[Path]) -> list[tuple[float, float
     return measured
 
 
-def _margin(winner: Finalist, baseline: Finalist) -> float:
+def margin(winner: Finalist, baseline: Finalist) -> float:
     """Half of the 95 % interval of the difference in test score, over seeds if there are several, else images."""
     if len(winner.test_accuracies) > 1:
         from scipy.stats import ttest_ind

@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 
-from search_spaces import SearchSpace
 from search_spaces.one_factor import OneFactor
 from tuning import options, summary
 from tuning.errors import Interrupted, StudyError
 from tuning.interrupt import Interrupt
 from tuning.levels import OneFactorResult
 from tuning.prepare import STUDY_FILE, Prepared, prepare, prepare_one_factor
-from tuning.spec import StudySpec
 from tuning.view import View
 
 if TYPE_CHECKING:
@@ -34,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; gives its exit code."""
     args = options.parse(argv)
     try:
-        studies = _prepare_all(args)
+        prepared = _prepared(args)
     except ValueError as error:
         return _refuse(error, 2)
     except ConnectionError as error:
@@ -44,33 +42,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # images may take minutes to be decoded
         return _refuse("interrupted before anything was searched; start it again", 128 + signal.SIGINT)
     if args.dry_run:
-        for prepared in studies:
-            summary.show_plan(Console(), prepared)
+        summary.show_plan(Console(), prepared)
         return 0
-    results: list[StudyResult | OneFactorResult] = []
-    for prepared in studies:
-        try:
-            results.append(_run(prepared))
-        except ConnectionError as error:
-            return _refuse(error, 3)
-        except Interrupted as error:
-            return _refuse(f"{error}; {_how_to_go_on(prepared)}", error.exit_code)
-        except StudyError as error:
-            return _refuse(error, error.exit_code)
-    if len(results) > 1:
-        summary.show_leaderboard(Console(), [result for result in results if not isinstance(result, OneFactorResult)])
-    return 4 if any(result.failed > MANY_FAILED * result.trials for result in results) else 0
+    try:
+        result = _run(prepared)
+    except ConnectionError as error:
+        return _refuse(error, 3)
+    except Interrupted as error:
+        return _refuse(f"{error}; {_how_to_go_on(prepared)}", error.exit_code)
+    except StudyError as error:
+        return _refuse(error, error.exit_code)
+    return 4 if result.failed > MANY_FAILED * result.trials else 0
 
 
-def _prepare_all(args: argparse.Namespace) -> list[Prepared]:
-    if not args.resume:
-        return [_prepare(spec, space) for spec, space in options.requests(args)]
-    from tuning import study_file  # imports torch
+def _prepared(args: argparse.Namespace) -> Prepared:
+    if args.resume:
+        from tuning import study_file  # imports torch
 
-    return [_prepare(*study_file.read(Path(args.results_dir or "results").absolute() / args.resume), resume=True)]
-
-
-def _prepare(spec: StudySpec, space: SearchSpace | OneFactor, *, resume: bool = False) -> Prepared:
+        spec, space = study_file.read(Path(args.results_dir or "results").absolute() / args.resume)
+    else:
+        spec, space = options.request(args)
+    resume = bool(args.resume)
     if isinstance(space, OneFactor):
         return prepare_one_factor(spec, space, resume=resume)
     return prepare(spec, space, resume=resume)

@@ -13,7 +13,9 @@ from torch import nn
 
 from tuning.export import DESCRIPTION, WEIGHTS, load_best
 from tuning.front import FRONT_FILE
+from tuning.leaderboard import LEADERBOARD_FILE, markdown
 from tuning.outcome import StudyResult
+from tuning.report import REPORT
 from tuning.tracking import Tracker
 
 
@@ -37,13 +39,19 @@ def _log_winner(tracker: Tracker, result: StudyResult) -> str:
     if result.baseline_val_accuracy is not None and result.baseline_test_accuracy is not None:
         scores["baseline_val_accuracy"] = result.baseline_val_accuracy
         scores["baseline_test_accuracy"] = result.baseline_test_accuracy
+    for each in result.architectures:
+        if each.test_accuracy is not None:
+            scores[f"test_accuracy/{each.model}"] = each.test_accuracy
+    files = [DESCRIPTION, WEIGHTS, REPORT]
+    files += [LEADERBOARD_FILE] if result.architectures else []
+    files += [FRONT_FILE] if result.front else []
     mlflow.set_tracking_uri(tracker.uri)
     with mlflow.start_run(run_id=tracker.parent_id):
         info = log_model(model, example, result.name.replace(".", "-"))
         mlflow.log_metrics(scores, step=0, model_id=info.model_id)
         if result.audit:
             mlflow.log_metrics(result.audit.metrics, step=0)
-        for name in (DESCRIPTION, WEIGHTS, "report.html", *([FRONT_FILE] if result.front else [])):
+        for name in files:
             mlflow.log_artifact(str(Path(result.folder) / name))
     return str(info.model_uri)
 
@@ -65,10 +73,12 @@ def log_model(
 
 
 def _note(result: StudyResult, model_uri: str) -> str:
+    leaderboard = f"{markdown(result.architectures)}\n" if result.architectures else ""
     searched = "\n".join(f"| {name} | {value} |" for name, value in result.config.items())
     return (
         f"**{result.model} on {result.dataset}**: test {result.score} {result.test_accuracy:.4f} "
         f"(trial {result.trial}); {result.verdict}.\n\n"
         f"Load the winner: `mlflow.pytorch.load_model('{model_uri}')`; it takes raw uint8 images (B, C, H, W).\n\n"
+        f"{leaderboard}"
         f"| hyperparameter | winner |\n| --- | --- |\n{searched}\n"
     )

@@ -17,6 +17,7 @@ import models
 import search_spaces
 from search_spaces import SearchSpace, limits
 from search_spaces.one_factor import OneFactor
+from tuning.prepare import Spaces
 from tuning.spec import StudySpec
 
 FIELDS = {field.name: field for field in dataclasses.fields(StudySpec)}
@@ -43,14 +44,14 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     p.add_argument(
-        "--model", action="append", metavar="NAME", help="architecture; give it again to tune several in turn"
+        "--model", action="append", metavar="NAME", help="architecture; several share the trials between them"
     )
     p.add_argument(
         "--dataset", metavar="NAME|FOLDER", help=_help("dataset", "a known set or a folder of class folders")
     )
     p.add_argument("--data-dir", metavar="DIR", help=_help("data_dir", "where data sets lie or are downloaded to"))
     p.add_argument(
-        "--trials", type=int, metavar="N", help=_help("trials", "configurations to try, the published recipe first")
+        "--trials", type=int, metavar="N", help=_help("trials", "configurations to try, published recipes first")
     )
     p.add_argument("--epochs", type=int, metavar="N", help=_help("epochs", "full length of a training"))
     p.add_argument(
@@ -92,30 +93,28 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def requests(args: argparse.Namespace) -> list[tuple[StudySpec, SearchSpace | OneFactor]]:
-    """One study, with its search space, for each --model; or the one-factor study of --space.
+def request(args: argparse.Namespace) -> tuple[StudySpec, Spaces | OneFactor]:
+    """The study, with the search space of each --model; or the one-factor study of --space.
 
     Raises:
         ValueError: naming the flag or field and what it may be.
     """
-    if args.model and len(set(args.model)) != len(args.model):
-        raise ValueError(f"--model names an architecture twice: {', '.join(args.model)}")
     fields, values = _settings(args.set)
     given = {name: getattr(args, name) for name in FIELDS if getattr(args, name, None) is not None} | fields
     if one_factor := _one_factor(args, given, values):
         model = _model_of(one_factor, args)
         name = _name(args, Path(args.space).stem)
-        return [(StudySpec(**{**given, "model": model, "name": name, "scheduler": "none"}), one_factor)]
+        return StudySpec(**{**given, "model": model, "name": name, "scheduler": "none"}), one_factor
     if not args.model:
         raise ValueError(f"--model is required with {args.space}; python -m models lists all")
     if "seeds" in given:
         raise ValueError("--set seeds is for one-factor studies; --finals KxS trains the best again over S seeds")
-    studies: list[tuple[StudySpec, SearchSpace | OneFactor]] = []
     for model in args.model:
         models.architecture(model)  # before the name is made from it
-        spec = StudySpec(**{**given, "model": model, "name": _name(args, model)})
-        studies.append((spec, _space(args, model, values)))
-    return studies
+    first, *rivals = args.model
+    name = _name(args, f"{len(args.model)}-architectures" if rivals else first)
+    spec = StudySpec(**{**given, "model": first, "rivals": tuple(rivals), "name": name})
+    return spec, {model: _space(args, model, values) for model in args.model}
 
 
 def _settings(texts: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -184,17 +183,18 @@ def _space(args: argparse.Namespace, model: str, overrides: Mapping[str, Any]) -
     return space
 
 
-def _name(args: argparse.Namespace, model: str) -> str:
+def _name(args: argparse.Namespace, what: str) -> str:
     if args.name:
-        return args.name if not args.model or len(args.model) == 1 else f"{args.name}-{model}"
-    dataset = re.sub(r"[^A-Za-z0-9_.-]", "-", Path(args.dataset or str(FIELDS["dataset"].default)).resolve().name)
-    return f"{model}-{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+        return str(args.name)
+    dataset = Path(args.dataset or str(FIELDS["dataset"].default)).resolve().name
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", f"{what}-{dataset}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def _knobs() -> set[str]:
     """The fields of a study that have no flag of their own."""
     flags = {
         "model",
+        "rivals",
         "dataset",
         "data_dir",
         "trials",

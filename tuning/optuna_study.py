@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tuning.journal import Event
+from tuning.objectives import HIGHER_IS_BETTER, Objectives
+from tuning.prepare import Prepared
 from tuning.record import ENDED, Records, TrialRecord
-from tuning.spec import METRIC
+from tuning.spec import METRIC, MODEL
 
 OPTUNA_FILE = "optuna.log"
 STATES = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED}  # all others: FAIL
@@ -25,6 +29,15 @@ def open_study(folder: Path, name: str) -> optuna.Study:
     return optuna.load_study(study_name=name, storage=_storage(folder / OPTUNA_FILE))
 
 
+def distributions(prepared: Prepared) -> dict[str, BaseDistribution]:
+    """Those of all hyperparameters that are searched, by architecture where there are several."""
+    if not prepared.architectures:
+        return dict(prepared.space.distributions)
+    parts = prepared.architectures.items()
+    own = {f"{model}.{name}": d for model, part in parts for name, d in part.space.distributions.items()}
+    return {MODEL: CategoricalDistribution(tuple(prepared.architectures)), **own}
+
+
 class OptunaStudy:
     """Observes a study's events and adds each trial to `optuna.log` when it ends, in about a millisecond.
 
@@ -32,8 +45,14 @@ class OptunaStudy:
     holds no trial twice. A file that cannot be written ends no study.
     """
 
-    def __init__(self, folder: Path, name: str, distributions: Mapping[str, BaseDistribution]) -> None:
-        self.path, self.name, self.distributions = folder / OPTUNA_FILE, name, dict(distributions)
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        distributions: Mapping[str, BaseDistribution],
+        goals: Objectives = Objectives(),  # noqa: B008, it is frozen
+    ) -> None:
+        self.path, self.name, self.distributions, self.goals = folder / OPTUNA_FILE, name, dict(distributions), goals
         self._study: optuna.Study | None = None
         self._broken = False
 
@@ -53,7 +72,9 @@ class OptunaStudy:
         new = self.path.with_name(f"{OPTUNA_FILE}.new")
         for path in (new, *(file.with_name(f"{file.name}.lock") for file in (new, self.path))):
             path.unlink(missing_ok=True)  # what a killed driver left; only one driver at a time gets here
-        study = optuna.create_study(study_name=self.name, storage=_storage(new), direction="maximize")
+        higher = [HIGHER_IS_BETTER[name] for name in self.goals.names]
+        directions = [StudyDirection.MAXIMIZE if better else StudyDirection.MINIMIZE for better in higher]
+        study = optuna.create_study(study_name=self.name, storage=_storage(new), directions=directions)
         for record in ended:
             study.add_trial(self._trial(record))
         new.replace(self.path)
@@ -61,17 +82,33 @@ class OptunaStudy:
 
     def _trial(self, record: TrialRecord) -> FrozenTrial:
         state = STATES.get(record.outcome, TrialState.FAIL)
+        params = {_name(record, name): value for name, value in record.config.items()}
+        params = {name: value for name, value in params.items() if self._fits(name, value)}
+        best = record.best or {}
         trial = create_trial(
             state=state,
-            value=None if state == TrialState.FAIL else record.score,
-            params=record.config,
-            distributions={name: self.distributions[name] for name in record.config},
+            values=None if state == TrialState.FAIL else [float(best[name]) for name in self.goals.names],
+            params=params,
+            distributions={name: self.distributions[name] for name in params},
             intermediate_values={metrics["epoch"]: float(metrics[METRIC]) for metrics in record.epochs},
             user_attrs={"trial": record.number, "outcome": record.outcome, "reason": record.reason},
         )
         trial.datetime_start = _time(record.started)
         trial.datetime_complete = _time(record.started if record.ended is None else record.ended)
         return trial
+
+    def _fits(self, name: str, value: Any) -> bool:
+        """Whether a value lies in the space; it may not where the study was resumed with another one."""
+        try:
+            known = self.distributions[name]
+            return known._contains(known.to_internal_repr(value))
+        except (KeyError, ValueError):
+            return False
+
+
+def _name(record: TrialRecord, name: str) -> str:
+    """A hyperparameter's own, by architecture where there are several: their ranges differ."""
+    return f"{record.model}.{name}" if record.model and name != MODEL else name
 
 
 def _storage(path: Path) -> JournalStorage:

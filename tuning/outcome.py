@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tuning import checkpoint
 from tuning.audit import Audit, audit
+from tuning.checkpoint import write_json
 from tuning.export import WEIGHTS, write_best
-from tuning.finals import Verdict, description
+from tuning.finals import Finalist, Verdict, description, margin
 from tuning.front import FRONT_FILE, FrontTrial
-from tuning.record import Records, StudyLog
-from tuning.spec import StudySpec
+from tuning.leaderboard import LEADERBOARD_FILE, ArchitectureResult
+from tuning.record import Records, StudyLog, TrialRecord
+from tuning.spec import MODEL, StudySpec
 from tuning.study_file import git_commit, versions
 from tuning.trial import TrialSetup, trial_name
 
@@ -24,11 +26,11 @@ class StudyResult:
     """What a study found. Accuracies are shares in [0, 1]; the test set was read once."""
 
     name: str
-    model: str
+    model: str  # of the winner
     dataset: str
     folder: Path
     config: dict[str, Any]  # of the winner, fixed values included
-    trial: int  # the winner's number, 0 being the published recipe
+    trial: int  # the winner's number
     val_accuracy: float
     test_accuracy: float
     baseline_val_accuracy: float | None  # None: the published recipe diverged
@@ -43,24 +45,20 @@ class StudyResult:
     records: Records = field(repr=False)
     audit: Audit | None = None  # None: no trial could be stopped early
     front: tuple[FrontTrial, ...] = ()  # of several objectives, by validation accuracy
+    architectures: tuple[ArchitectureResult, ...] = ()  # where there are several, the winner's first
     seconds: Mapping[str, float] = field(default_factory=dict)  # wall time by phase
     experiment_id: str = ""  # MLflow's
     unsent: int = 0  # runs that MLflow does not know all of
 
 
-def conclude(setup: TrialSetup, log: StudyLog, verdict: Verdict) -> StudyResult:
-    """Writes the winner's files and its place in the journal."""
-    winner, baseline = verdict.winner, verdict.baseline
+def conclude(study: TrialSetup, log: StudyLog, verdicts: Mapping[str, Verdict]) -> StudyResult:
+    """Writes the winner's files and its place in the journal; the winner's verdict is the first."""
+    verdict = next(iter(verdicts.values()))
+    winner, setup = verdict.winner, study.of(verdict.winner.config)
     weights, meta = checkpoint.load(winner.checkpoint)
-    config = {**winner.config, **setup.fixed}
-    scores: dict[str, Any] = {
-        "val_accuracy": winner.val_accuracy,
-        "test_accuracy": winner.test_accuracy,
-        "baseline_val_accuracy": baseline.val_accuracy if baseline else None,
-        "baseline_test_accuracy": baseline.test_accuracy if baseline else None,
-    }
+    config, scores = _config(setup, winner), _scores(verdict)
     details = {
-        "study": setup.spec.name,
+        "study": study.spec.name,
         "trial": winner.number,
         "config": config,
         "scores": scores,
@@ -71,10 +69,13 @@ def conclude(setup: TrialSetup, log: StudyLog, verdict: Verdict) -> StudyResult:
     }
     write_best(setup.folder, weights, {**description(setup, meta), **details})
     front = _conclude_front(setup, log, verdict)
+    architectures = _architectures(study, log, verdicts) if study.by_model else ()
+    if architectures:
+        write_json(setup.folder / LEADERBOARD_FILE, [dataclasses.asdict(each) for each in architectures])
     log.emit("result", winner=winner.number, verdict=str(verdict), **scores)
     outcomes = [record.outcome for record in log.records.values()]
     return StudyResult(
-        name=setup.spec.name,
+        name=study.spec.name,
         model=setup.spec.model,
         dataset=setup.splits.name,
         score=setup.splits.score,
@@ -88,8 +89,9 @@ def conclude(setup: TrialSetup, log: StudyLog, verdict: Verdict) -> StudyResult:
         diverged=outcomes.count("diverged"),
         failed=outcomes.count("failed"),
         records=log.records,
-        audit=_audit(setup.spec, log.records),
+        audit=_audit(study.spec, log.records),
         front=front,
+        architectures=architectures,
         **scores,
     )
 
@@ -119,5 +121,52 @@ def _conclude_front(setup: TrialSetup, log: StudyLog, verdict: Verdict) -> tuple
         )
         for record in members
     )
-    checkpoint.write_json(setup.folder / FRONT_FILE, [dataclasses.asdict(member) for member in front])
+    write_json(setup.folder / FRONT_FILE, [dataclasses.asdict(member) for member in front])
     return front
+
+
+def _architectures(study: TrialSetup, log: StudyLog, verdicts: Mapping[str, Verdict]) -> tuple[ArchitectureResult, ...]:
+    """All of them, the best by validation accuracy first; tells the test scores to the log."""
+    for verdict in verdicts.values():
+        for number, accuracy in {f.number: f.test_accuracy for f in (verdict.winner, verdict.baseline) if f}.items():
+            log.emit("test", trial=number, accuracy=accuracy)
+    first, records = next(iter(verdicts.values())).winner, log.records.values()
+    return tuple(
+        _architecture(study.by_model[model], [r for r in records if r.model == model], verdicts.get(model), first)
+        for model in dict.fromkeys([*verdicts, *study.by_model])
+    )
+
+
+def _architecture(
+    setup: TrialSetup, records: Sequence[TrialRecord], verdict: Verdict | None, first: Finalist
+) -> ArchitectureResult:
+    """One architecture against the first."""
+    result = ArchitectureResult(
+        model=setup.spec.model,
+        image_size=setup.splits.image_size,
+        trials=len(records),
+        epochs=sum(len(record.epochs) for record in records),
+    )
+    if verdict is None:
+        return result
+    winner = verdict.winner
+    if winner.number != first.number:
+        gain = winner.test_accuracy - first.test_accuracy
+        result = dataclasses.replace(result, gain=gain, margin=margin(winner, first))
+    config, scores = _config(setup, winner), _scores(verdict)
+    return dataclasses.replace(result, trial=winner.number, config=config, verdict=str(verdict), **scores)
+
+
+def _config(setup: TrialSetup, winner: Finalist) -> dict[str, Any]:
+    """All hyperparameters, those that were not searched included."""
+    return {name: value for name, value in {**winner.config, **setup.fixed}.items() if name != MODEL}
+
+
+def _scores(verdict: Verdict) -> dict[str, Any]:
+    winner, baseline = verdict.winner, verdict.baseline
+    return {
+        "val_accuracy": winner.val_accuracy,
+        "test_accuracy": winner.test_accuracy,
+        "baseline_val_accuracy": baseline.val_accuracy if baseline else None,
+        "baseline_test_accuracy": baseline.test_accuracy if baseline else None,
+    }

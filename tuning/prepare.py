@@ -24,19 +24,25 @@ from tuning.spec import HParams, StudySpec, model_options
 if TYPE_CHECKING:
     from tuning.warm_start import WarmStart
 
+Spaces = Mapping[str, SearchSpace]  # by architecture
 STUDY_FILE = "study.json"  # a folder is a study's from when this lies in it: before, nothing was searched
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A study that passed every check that needs no cluster; a one-factor study has its levels prepared too."""
+    """A study that passed every check that needs no cluster.
+
+    A one-factor study has its levels prepared too, a study of several architectures has each of them; `space` and
+    `splits` are then the first's.
+    """
 
     spec: StudySpec
     space: SearchSpace
     splits: Splits
     one_factor: OneFactor | None = None
     levels: Mapping[str, Prepared] = field(default_factory=dict)
-    warm: WarmStart | None = None  # what earlier studies taught, where the spec asks for it
+    warm: WarmStart | None = None  # what earlier studies taught, where the spec asks for it; each architecture's own
+    architectures: Mapping[str, Prepared] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -49,17 +55,25 @@ class Prepared:
 
     def notes(self) -> list[str]:
         """What the user should know of how the data was read, and of what the search starts from."""
-        studies = self.levels.values() if self.levels else [self]
-        notes = dict.fromkeys(note for study in studies for note in study.splits.notes)
-        return [*notes, *(self.warm.notes() if self.warm else [])]
+        studies = [*self.levels.values(), *self.architectures.values()] or [self]
+        notes = [note for study in studies for note in study.splits.notes]
+        return list(dict.fromkeys([*notes, *(n for study in studies if study.warm for n in study.warm.notes())]))
+
+    def fixed(self) -> dict[str, Any]:
+        """The hyperparameters that are not searched, by architecture where there are several."""
+        if not self.architectures:
+            return dict(self.space.fixed)
+        return {f"{m}.{name}": v for m, part in self.architectures.items() for name, v in part.space.fixed.items()}
 
     def settings(self) -> dict[str, Any]:
         """What the trainings of a level are made of."""
         return {"model": self.spec.model, "image_size": self.splits.image_size, **self.space.fixed}
 
 
-def prepare(spec: StudySpec, space: SearchSpace | None = None, *, resume: bool = False) -> Prepared:
+def prepare(spec: StudySpec, space: SearchSpace | Spaces | None = None, *, resume: bool = False) -> Prepared:
     """Loads the data, and checks that all parts of the request fit together and can be had.
+
+    `space` is the search space, by architecture if there are several; by default those of `search_spaces`.
 
     Raises:
         ValueError: they do not fit, or the data is not what it should be.
@@ -67,9 +81,16 @@ def prepare(spec: StudySpec, space: SearchSpace | None = None, *, resume: bool =
         NoResources: this machine has not what one trial asks for.
     """
     _check_places(spec, resume)
-    space = space or search_spaces.for_model(spec.model)
-    warm = _warm_start(spec, space, resume) if spec.warm_start else None
-    return dataclasses.replace(_fit(spec, space, load(spec)), warm=warm)
+    spaces = {spec.model: space} if isinstance(space, SearchSpace) else space or {}
+    loaded: dict[tuple[object, ...], Splits] = {}
+    parts = {}
+    for model in spec.architectures:
+        part = dataclasses.replace(spec, model=model, rivals=())
+        space = spaces.get(model) or search_spaces.for_model(model)
+        warm = _warm_start(part, space, resume) if spec.warm_start else None
+        parts[model] = dataclasses.replace(_fit(part, space, _load_once(part, loaded)), warm=warm)
+    first = parts[spec.model]
+    return dataclasses.replace(first, spec=spec, architectures=parts) if spec.rivals else first
 
 
 def prepare_one_factor(spec: StudySpec, one_factor: OneFactor, *, resume: bool = False) -> Prepared:
@@ -84,11 +105,7 @@ def prepare_one_factor(spec: StudySpec, one_factor: OneFactor, *, resume: bool =
     for name in one_factor.levels:
         try:
             level_spec, space = _level(spec, one_factor.settings(name))
-            entry = models.architecture(level_spec.model)
-            key = (level_spec.dataset, level_spec.image_size, entry.min_size, entry.multiple)
-            if key not in loaded:
-                loaded[key] = load(level_spec)
-            levels[name] = _fit(level_spec, space, loaded[key])
+            levels[name] = _fit(level_spec, space, _load_once(level_spec, loaded))
         except ValueError as error:
             raise ValueError(f"level {name!r}: {error}") from error
     seeds = spec.seeds or one_factor.seeds
@@ -100,7 +117,9 @@ def prepare_one_factor(spec: StudySpec, one_factor: OneFactor, *, resume: bool =
 def _warm_start(spec: StudySpec, space: SearchSpace, resume: bool) -> WarmStart:
     from tuning import warm_start  # imports Optuna
 
-    return warm_start.recall(Path(spec.results_dir) / spec.name) if resume else warm_start.gather(spec, space)
+    if resume:
+        return warm_start.recall(Path(spec.results_dir) / spec.name, spec.model)
+    return warm_start.gather(spec, space)
 
 
 def load(spec: StudySpec) -> Splits:
@@ -117,6 +136,17 @@ def load(spec: StudySpec) -> Splits:
         train_images=spec.train_images,
         store_share=spec.store_share,
     )
+
+
+def _load_once(spec: StudySpec, loaded: dict[tuple[object, ...], Splits]) -> Splits:
+    """The data of one of several studies, a copy for all that take images of the same size."""
+    entry = models.architecture(spec.model)
+    key = (spec.dataset, spec.image_size, entry.min_size, entry.multiple)
+    if key not in loaded:
+        splits = load(spec)
+        wanted = (spec.dataset, splits.image_size)
+        loaded[key] = next((s for (data, *_), s in loaded.items() if (data, s.image_size) == wanted), splits)
+    return loaded[key]
 
 
 def _check_places(spec: StudySpec, resume: bool) -> None:

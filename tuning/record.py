@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuning.journal import Event, Journal
-from tuning.spec import BASELINE, METRIC
+from tuning.spec import BASELINE, METRIC, MODEL
 
 ENDED = ("completed", "stopped", "diverged", "failed")  # an interrupted trial can go on
 
@@ -21,6 +21,7 @@ class TrialRecord:
     started: float  # seconds since the epoch
     outcome: str = "running"
     reason: str = ""
+    recipe: bool = False  # whether it trains the published recipe of its architecture
     ended: float | None = None
     epochs: list[dict[str, Any]] = field(default_factory=list)
     test_accuracy: float | None = None
@@ -36,7 +37,12 @@ class TrialRecord:
         """What sets the trial apart from others by more than its number."""
         if "level" in self.config:
             return f"{self.config['level']}, seed {self.config['replicate']}"
-        return "published recipe" if self.number == BASELINE else ""
+        return ", ".join([*([self.model] if self.model else []), *(["published recipe"] if self.recipe else [])])
+
+    @property
+    def model(self) -> str:
+        """The architecture, where a study has several; else empty."""
+        return str(self.config.get(MODEL, ""))
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -58,6 +64,7 @@ def apply(records: Records, event: Event) -> None:
     kind = event["event"]
     if kind == "start":
         record = records.setdefault(event["trial"], TrialRecord(event["trial"], event["config"], event["time"]))
+        record.recipe = event.get("recipe", record.number == BASELINE)
         record.outcome, record.ended = "running", None
     elif kind == "report":
         records[event["trial"]].epochs.append(event["metrics"])
@@ -79,6 +86,11 @@ def replay(events: Iterable[Event]) -> Records:
     for event in events:
         apply(records, event)
     return records
+
+
+def recipe_of(record: TrialRecord, records: Records) -> TrialRecord | None:
+    """The trial of the published recipe of the same architecture; None before it was started."""
+    return next((other for other in records.values() if other.recipe and other.model == record.model), None)
 
 
 class StudyLog:

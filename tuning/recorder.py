@@ -11,7 +11,7 @@ from ray.tune import Callback
 from tuning.front import pareto_front, ranked
 from tuning.record import ENDED, StudyLog, TrialRecord
 from tuning.scheduler import RungScheduler
-from tuning.spec import BASELINE, StudySpec
+from tuning.spec import StudySpec
 from tuning.training import METRICS
 from tuning.trial import trial_name, trial_number
 
@@ -20,18 +20,23 @@ if TYPE_CHECKING:
 
 
 class Recorder(Callback):
-    """A Tune callback; `keep` is how many of the best trials keep their checkpoints besides baseline and front."""
+    """A Tune callback.
+
+    `keep` is how many of the best trials keep their checkpoints, besides the published recipes, the best of each
+    architecture and the front.
+    """
 
     def __init__(self, log: StudyLog, scheduler: RungScheduler, folder: Path, spec: StudySpec, keep: int) -> None:
         self.log, self.scheduler, self.folder, self.keep = log, scheduler, folder, keep
-        self.epochs, self.goals = spec.epochs, spec.goals
+        self.epochs, self.goals, self.recipes = spec.epochs, spec.goals, spec.recipes
         self.metrics = (*METRICS, *self.goals.costs)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a restore that we never ask for
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self.log.emit("start", trial=trial_number(str(trial)), config=trial.config)
+        number = trial_number(str(trial))
+        self.log.emit("start", trial=number, config=trial.config, recipe=number in self.recipes)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -71,8 +76,9 @@ class Recorder(Callback):
     def _worthless(self) -> list[TrialRecord]:
         """Ended trials that nothing will be asked of again; a completed one that is off the front never comes back."""
         ended = {n: record for n, record in self.log.records.items() if record.outcome in ENDED}
-        best = [record for record in ranked(ended, self.goals) if record.number != BASELINE][: self.keep]
-        kept = {BASELINE, *(record.number for record in best)}
+        order = [record for record in ranked(ended, self.goals) if not record.recipe]
+        leaders = {record.model: record.number for record in reversed(order)}
+        kept = {*self.recipes, *leaders.values(), *(record.number for record in order[: self.keep])}
         if self.goals.several:
             kept |= {record.number for record in pareto_front(ended, self.goals)}
         return [record for number, record in ended.items() if number not in kept]

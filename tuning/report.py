@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,8 +16,8 @@ from tuning import front
 from tuning.audit import Audit
 from tuning.objectives import Objectives
 from tuning.outcome import StudyResult
-from tuning.record import TrialRecord
-from tuning.spec import BASELINE, METRIC, StudySpec
+from tuning.record import TrialRecord, recipe_of
+from tuning.spec import METRIC, StudySpec
 from tuning.view import describe
 
 REPORT = "report.html"
@@ -31,17 +32,20 @@ th, td.text { text-align: left } td.number { font-variant-numeric: tabular-nums 
 """
 
 
-def write(result: StudyResult, spec: StudySpec, splits: Splits) -> None:
-    """Writes the page into the study's folder."""
+def write(result: StudyResult, spec: StudySpec, splits: Splits, sections: Sequence[str] = ()) -> None:
+    """Writes the page into the study's folder; `sections` come after the scores."""
+    winner = f"{result.model}: test" if result.architectures else "Test"
+    sizes = dict.fromkeys(each.image_size for each in result.architectures) or [splits.image_size]
     body = [
-        f"<h1>{escape(result.model)} on {escape(result.dataset)}</h1>",
-        f"<p><b>Test {result.score} {100 * result.test_accuracy:.2f} %</b>; {escape(result.verdict)}.</p>",
+        f"<h1>{escape(', '.join(spec.architectures))} on {escape(result.dataset)}</h1>",
+        f"<p><b>{escape(winner)} {result.score} {100 * result.test_accuracy:.2f} %</b>; {escape(result.verdict)}.</p>",
         f"<p class='quiet'>Study {escape(result.name)}: {result.trials} trials of at most {spec.epochs} epochs, "
         f"seed {spec.seed}; {len(splits.train):,} images to train, {len(splits.val):,} to validate, "
-        f"{len(splits.test):,} to test, at {splits.image_size} px.</p>",
+        f"{len(splits.test):,} to test, at {' and '.join(map(str, sizes))} px.</p>",
         *(f"<p class='quiet'>{escape(note)}</p>" for note in (*splits.notes, *splits.test.notes)),
         _scores(result),
         *(_front(result, spec.goals) if spec.goals.several else []),
+        *sections,
         "<h2>Learning curves</h2>",
         _plot(result, [(METRIC, f"validation {result.score}"), ("val_loss", "validation loss")]),
         _plot(result, [("train_accuracy", "training accuracy, augmented"), ("train_loss", "training loss, augmented")]),
@@ -65,7 +69,9 @@ def _scores(result: StudyResult) -> str:
         ["validation", _percent(result.val_accuracy), _percent(result.baseline_val_accuracy)],
         ["test", _percent(result.test_accuracy), _percent(result.baseline_test_accuracy)],
     ]
-    return table([result.score, f"winner (trial {result.trial})", "published recipe (trial 0)"], rows)
+    recipe = recipe_of(result.records[result.trial], result.records)
+    number = f" (trial {recipe.number})" if recipe else ""
+    return table([result.score, f"winner (trial {result.trial})", f"published recipe{number}"], rows)
 
 
 def _early_stopping(audit: Audit) -> str:
@@ -95,7 +101,8 @@ def _front(result: StudyResult, goals: Objectives) -> list[str]:
     figure.axes[0].legend(frameon=False, fontsize=8)
     if not result.front:
         return ["<h2>The front</h2><p>No completed trial satisfies the constraints.</p>", svg(figure)]
-    classes = ["winner" if t.trial == result.trial else "baseline" if t.trial == BASELINE else "" for t in result.front]
+    recipes = {record.number for record in result.records.values() if record.recipe}
+    classes = ["winner" if t.trial == result.trial else "baseline" if t.trial in recipes else "" for t in result.front]
     columns = [*front.titles(goals), "checkpoint"]
     cells = [[*row, t.checkpoint] for row, t in zip(front.rows(result.front), result.front, strict=True)]
     about = "<p>The completed trials that no other one beats in everything; hollow dots were stopped early.</p>"
@@ -107,7 +114,8 @@ def _scatter(axes: Axes, name: str, result: StudyResult, goals: Objectives) -> N
     members = {member.trial for member in result.front}
     for record in sorted(result.records.values(), key=lambda record: _prominence(record, result)):
         if record.best:
-            colour, _, label = _look(record, result)
+            look = _look(record, result)
+            colour, label = look["color"], look.get("label")
             if colour == OTHER_COLOUR and record.number in members:
                 colour = FRONT_COLOUR
             axes.plot(record.best[name], record.best[METRIC], "o", color=colour, label=label, markersize=6,
@@ -128,11 +136,11 @@ def _plot(result: StudyResult, panels: Sequence[tuple[str, str]]) -> str:
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     for axes, (metric, label) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         for record in sorted(result.records.values(), key=lambda record: _prominence(record, result)):
-            colour, width, name = _look(record, result)
+            look = architecture_look(record, result) if result.architectures else _look(record, result)
             epochs = [metrics["epoch"] for metrics in record.epochs]
             marker = "o" if len(epochs) == 1 else None
             values = [metrics[metric] for metrics in record.epochs]
-            axes.plot(epochs, values, color=colour, linewidth=width, label=name, marker=marker, markersize=3)
+            axes.plot(epochs, values, marker=marker, markersize=3, **look)
         label_epochs(axes, metric, label)
     figure.axes[0].legend(frameon=False, fontsize=8)
     return svg(figure)
@@ -157,15 +165,37 @@ def svg(figure: Figure) -> str:
 
 
 def _prominence(record: TrialRecord, result: StudyResult) -> int:
-    return 2 if record.number == result.trial else record.number == BASELINE
+    if record.number in winners(result):
+        return 2
+    return 1 if record.recipe else 0
 
 
-def _look(record: TrialRecord, result: StudyResult) -> tuple[str, float, str]:
+def winners(result: StudyResult) -> set[int | None]:
+    """The numbers of the winner, and of the winner of each architecture."""
+    return {result.trial, *(each.trial for each in result.architectures)}
+
+
+def _look(record: TrialRecord, result: StudyResult) -> dict[str, Any]:
     if record.number == result.trial:
-        return WINNER_COLOUR, 2.0, f"winner (trial {record.number})"
-    if record.number == BASELINE:
-        return BASELINE_COLOUR, 2.0, "published recipe (trial 0)"
-    return OTHER_COLOUR, 0.9, "_other"  # an underscore keeps it out of the legend
+        return {"color": WINNER_COLOUR, "linewidth": 2.0, "label": f"winner (trial {record.number})"}
+    if record.recipe:
+        return {"color": BASELINE_COLOUR, "linewidth": 2.0, "label": f"published recipe (trial {record.number})"}
+    return {"color": OTHER_COLOUR, "linewidth": 0.9}
+
+
+def architecture_look(record: TrialRecord, result: StudyResult) -> dict[str, Any]:
+    """A colour for each architecture: its winner thick, its published recipe dashed, the others behind them."""
+    colour, name = colours(result)[record.model], f"{record.label} (trial {record.number})"
+    if record.number in winners(result):
+        return {"color": colour, "linewidth": 2.2, "label": name}
+    if record.recipe:
+        return {"color": colour, "linewidth": 1.5, "linestyle": "--", "label": name}
+    return {"color": colour, "linewidth": 0.9, "alpha": 0.4}
+
+
+def colours(result: StudyResult) -> dict[str, str]:
+    """A colour for each architecture."""
+    return {each.model: f"C{index % 10}" for index, each in enumerate(result.architectures)}
 
 
 def _trials(result: StudyResult, goals: Objectives) -> str:
@@ -176,7 +206,7 @@ def _trials(result: StudyResult, goals: Objectives) -> str:
         rows.append(
             [str(record.number), score, *costs, str(len(record.epochs)), record.outcome, describe(record.config)]
         )
-        classes.append("winner" if record.number == result.trial else "baseline" if record.number == BASELINE else "")
+        classes.append("winner" if record.number in winners(result) else "baseline" if record.recipe else "")
     costs = [name.replace("_", " ") for name in goals.costs]
     columns = ["trial", f"best validation {result.score}", *costs, "epochs", "outcome", "configuration"]
     return table(columns, rows, classes)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import bisect_right, insort
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tuning.spec import BASELINE, METRIC, StudySpec
+from tuning.spec import METRIC, MODEL, StudySpec
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -32,8 +32,13 @@ class Decision:
 class Rule(Protocol):
     """Early stopping as arithmetic on scores: higher is better, NaN is below everything."""
 
-    def decide(self, key: object, epoch: int, score: float, *, exempt: bool = False) -> Decision | None:
-        """Records the score of the trial `key`; None where there is nothing to decide. An exempt trial goes on."""
+    def decide(
+        self, key: object, epoch: int, score: float, *, exempt: bool = False, group: str = ""
+    ) -> Decision | None:
+        """Records the score of the trial `key`; None where there is nothing to decide. An exempt trial goes on.
+
+        Trials are compared with those of their own group only.
+        """
 
 
 @dataclass(kw_only=True)
@@ -55,16 +60,18 @@ class Rungs:
 
     def __post_init__(self) -> None:
         self.scores = {epoch: {} for epoch in self.epochs[:-1]}
-        self._ranked: dict[tuple[int, int], list[float]] = {}  # of a bracket at an epoch, ascending
+        self._ranked: dict[tuple[str, int, int], list[float]] = {}  # of a group's bracket at an epoch, ascending
 
-    def decide(self, key: object, epoch: int, score: float, *, exempt: bool = False) -> Decision | None:
+    def decide(
+        self, key: object, epoch: int, score: float, *, exempt: bool = False, group: str = ""
+    ) -> Decision | None:
         if math.isnan(score):
             return Decision(go_on=False, reason=f"diverged in epoch {epoch}")
         rung, bracket = self.scores.get(epoch), self.bracket(key)
         if rung is None or key in rung or epoch < self.epochs[bracket]:
             return None
         rung[key] = score
-        ranked = self._ranked.setdefault((bracket, epoch), [])
+        ranked = self._ranked.setdefault((group, bracket, epoch), [])
         insort(ranked, score)
         total = len(ranked)
         cut_off = ranked[-math.ceil(total / self.reduction_factor)]
@@ -101,18 +108,21 @@ class MedianRule:
 
     epochs: Sequence[int]
     fewest: int
-    scores: dict[object, list[float]] = field(default_factory=dict)
+    scores: dict[str, dict[object, list[float]]] = field(default_factory=dict)  # of each group's trials
 
-    def decide(self, key: object, epoch: int, score: float, *, exempt: bool = False) -> Decision | None:
+    def decide(
+        self, key: object, epoch: int, score: float, *, exempt: bool = False, group: str = ""
+    ) -> Decision | None:
         if math.isnan(score):
             return Decision(go_on=False, reason=f"diverged in epoch {epoch}")
-        own = self.scores.setdefault(key, [])
+        known = self.scores.setdefault(group, {})
+        own = known.setdefault(key, [])
         if len(own) >= epoch:
             return None
         own.append(score)
         if epoch < self.epochs[0] or epoch >= self.epochs[-1]:
             return None
-        peers = [scores for other, scores in self.scores.items() if other != key and len(scores) >= epoch]
+        peers = [scores for other, scores in known.items() if other != key and len(scores) >= epoch]
         others = [mean(scores[:epoch]) for scores in peers]
         if exempt or len(others) < self.fewest or max(own) >= median(others):
             return None
@@ -124,10 +134,13 @@ class MedianRule:
 
 
 class RungScheduler(FIFOScheduler):
-    """A `Rule` behind Ray Tune's interface. Results carry `epoch` and the number `trial`, 0 being the baseline.
+    """A `Rule` behind Ray Tune's interface. Results carry `epoch` and the number `trial`; those in `exempt` go on.
+
+    Trials of several architectures are compared with their own kind: one that learns slowly at first may end best, and
+    which of them get more trials is decided elsewhere.
 
     A share `audit` of the trials that the rule would stop is told to finish, to show what stopping them would have
-    cost; they are exempt from then on. `measure` turns a result into the score that the rule sees.
+    cost; they are exempt from then on.
     """
 
     def __init__(
@@ -137,37 +150,38 @@ class RungScheduler(FIFOScheduler):
         *,
         audit: float = 0.0,
         seed: int = 0,
-        exempt: Callable[[object], bool] = lambda key: key == BASELINE,
+        exempt: Collection[object] = (),
     ) -> None:
         super().__init__()
-        self.rule, self.audit, self.seed, self.exempt = rule, audit, seed, exempt
+        self.rule, self.audit, self.seed, self.exempt = rule, audit, seed, frozenset(exempt)
         self.decisions: dict[object, Decision] = {}
         self.audited: set[object] = set()
         self._metric = metric
+        self._exempt = frozenset(exempt)
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return metric in (None, self._metric) and mode in (None, "max")
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         key = result.get("trial", trial.trial_id)
-        decision = self.decide(key, result["epoch"], result[self._metric])
+        decision = self.decide(key, result["epoch"], result[self._metric], group=trial.config.get(MODEL, ""))
         if decision is None:
             return str(TrialScheduler.CONTINUE)
         self.decisions[key] = decision
         return str(TrialScheduler.CONTINUE if decision.go_on else TrialScheduler.STOP)
 
-    def decide(self, key: object, epoch: int, score: float) -> Decision | None:
+    def decide(self, key: object, epoch: int, score: float, *, group: str = "") -> Decision | None:
         """The rule's decision, unless the trial is exempt or the rule is audited."""
-        exempt = self.exempt(key) or key in self.audited
-        decision = self.rule.decide(key, epoch, score, exempt=exempt)
+        exempt = key in self.exempt or key in self.audited
+        decision = self.rule.decide(key, epoch, score, exempt=exempt, group=group)
         if decision is None or decision.go_on or math.isnan(score) or not self._audits(key):
             return decision
         self.audited.add(key)
         return replace(decision, go_on=True, audited=True, reason=f"audited, else {decision.reason}")
 
-    def replay(self, key: object, epoch: int, score: float) -> None:
+    def replay(self, key: object, epoch: int, score: float, *, group: str = "") -> None:
         """Takes over a report of an earlier run, whose decision has been made."""
-        self.rule.decide(key, epoch, score, exempt=True)
+        self.rule.decide(key, epoch, score, exempt=True, group=group)
 
     def debug_string(self) -> str:
         return str(self.rule)
@@ -189,7 +203,7 @@ def make_scheduler(spec: StudySpec, *, val_images: int | None = None) -> RungSch
             seed=spec.seed,
             noise=noise_of(val_images) if spec.spare_noise and val_images else lambda score: 0.0,
         )
-    return RungScheduler(rule, METRIC, audit=spec.audit, seed=spec.seed)
+    return RungScheduler(rule, METRIC, audit=spec.audit, seed=spec.seed, exempt=spec.recipes)
 
 
 def noise_of(images: int) -> Callable[[float], float]:

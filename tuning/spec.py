@@ -14,7 +14,8 @@ import models
 from search_spaces import limits
 from tuning.objectives import ACCURACY, Objectives, parse
 
-BASELINE = 0  # the trial number of the published recipe
+BASELINE = 0  # the trial number of the (first) published recipe
+MODEL = "model"  # the key of the architecture in a configuration, where a study has several
 AUTO = "auto"  # as `warm_start`: whatever earlier studies are alike
 METRIC = ACCURACY  # of the best epoch; what a study maximises
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -90,6 +91,7 @@ class StudySpec:
     """
 
     model: str
+    rivals: tuple[str, ...] = ()  # further architectures that share the budget
     dataset: str = "digits"
     data_dir: str = "data"
     trials: int = 12
@@ -122,11 +124,20 @@ class StudySpec:
     seeds: int | None = None  # of each level of a one-factor study; None: as its file says
 
     def __post_init__(self) -> None:
-        models.architecture(self.model)
+        object.__setattr__(self, "rivals", tuple(self.rivals))  # JSON has lists
+        for model in self.architectures:
+            models.architecture(model)
+        if len(set(self.architectures)) < len(self.architectures):
+            raise ValueError(f"--model names an architecture twice: {', '.join(self.architectures)}; name each once")
         datasets.check(self.dataset, self.data_dir)
         if not NAME.fullmatch(self.name):
             raise ValueError(f"name must be letters, digits, '_', '.', '-', at most 100, got {self.name!r}")
         _whole("trials", self.trials, 1, 100_000)
+        if self.trials < len(self.architectures):
+            raise ValueError(
+                f"trials must be at least {len(self.architectures)}, the published recipe of each architecture, "
+                f"got {self.trials!r}"
+            )
         _whole("epochs", self.epochs, 1, 100_000)
         _whole("seed", self.seed, 0, 2**32 - 1)
         if self.time_budget is not None:
@@ -161,11 +172,28 @@ class StudySpec:
         _choice("sampler", self.sampler, ("tpe", "random", "gp", "cmaes", "grid"))
         _choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         _choice("memory_format", self.memory_format, ("auto", "contiguous", "channels_last"))
+        if self.rivals and str(self.goals) != METRIC:
+            raise ValueError(
+                "several architectures share a budget by validation accuracy only; give one --model, "
+                "or leave objectives and constraints out"
+            )
+        if self.rivals and self.sampler == "grid":
+            raise ValueError("sampler grid ends with its grid, so it cannot share a budget; give one --model")
         if not FINALS.fullmatch(self.finals):
             raise ValueError(f"finals must be KxS, such as 3x5 for the 3 best over 5 seeds, got {self.finals!r}")
         if not self.results_dir or not self.tracking_uri:
             raise ValueError("results_dir and tracking_uri must not be empty")
         parse(self.objectives, self.constraints)
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """All that are tuned, in the order of their published recipes, which are the first trials."""
+        return (self.model, *self.rivals)
+
+    @property
+    def recipes(self) -> frozenset[int]:
+        """The numbers of the trials that train a published recipe; none of them is stopped early."""
+        return frozenset(range(BASELINE, BASELINE + len(self.architectures)))
 
     @property
     def rungs(self) -> tuple[int, ...]:

@@ -11,13 +11,14 @@ from ray import tune
 from cluster.resources import Resources
 from cluster.session import call_on_worker, session
 from search_spaces import SearchSpace
-from tuning import report, study_file
+from tuning import leaderboard_report, report, study_file
 from tuning.finals import run_finals
 from tuning.formats import candidates, fastest
 from tuning.interrupt import Interrupt
-from tuning.optuna_study import OptunaStudy
+from tuning.optuna_study import OptunaStudy, distributions
 from tuning.outcome import StudyResult, conclude
-from tuning.prepare import Prepared, prepare, slots
+from tuning.portfolio import PortfolioSearcher
+from tuning.prepare import Prepared, Spaces, prepare, slots
 from tuning.record import ENDED, Observer, Records, TrialRecord
 from tuning.recording import Phases, check_any_trained, recording
 from tuning.scheduler import RungScheduler, make_scheduler
@@ -30,8 +31,8 @@ from tuning.trials import run_trials
 KEPT_CHECKPOINTS = 3  # of the best trials, besides the baseline's
 
 
-def run_study(spec: StudySpec, space: SearchSpace | None = None) -> StudyResult:
-    """Runs a study from the beginning to its result.
+def run_study(spec: StudySpec, space: SearchSpace | Spaces | None = None) -> StudyResult:
+    """Runs a study from the beginning to its result; `space` is as for `prepare`.
 
     Raises:
         ValueError: the request makes no sense.
@@ -49,11 +50,11 @@ def run(
     interrupt: Interrupt | None = None,
 ) -> StudyResult:
     """Runs a prepared study; `phase` is told what happens next, `interrupt` is asked whether a signal came."""
-    spec, space, folder = prepared.spec, prepared.space, prepared.folder
+    spec, folder = prepared.spec, prepared.folder
     interrupt, phases = interrupt or Interrupt(), Phases(phase)
     phases.enter("start-up")
-    params = {**dataclasses.asdict(spec), **space.fixed}
-    observers = [OptunaStudy(folder, spec.name, space.distributions), *observers]
+    params = {**dataclasses.asdict(spec), **prepared.fixed()}
+    observers = [OptunaStudy(folder, spec.name, distributions(prepared), spec.goals), *observers]
     with recording(folder, spec, prepared.splits.name, params, observers) as (tracker, log):
         with session(spec.address) as cluster:
             interrupt.claim()
@@ -68,10 +69,10 @@ def run(
             )  # fmt: skip
             check_any_trained(log, folder)
             phases.enter("finals")
-            verdict = run_finals(setup, log.records, trial)
+            verdicts = run_finals(setup, log.records, trial)
             phases.enter("export")
-            result = conclude(setup, log, verdict)
-            report.write(result, spec, prepared.splits)
+            result = conclude(setup, log, verdicts)
+            report.write(result, spec, prepared.splits, leaderboard_report.sections(result))
         from tuning.mlflow_model import publish  # seconds of imports, that a study which fails earlier need not pay
 
         unsent = publish(tracker, result)
@@ -80,35 +81,57 @@ def run(
 
 
 def make_setup(prepared: Prepared, trial: Resources, phase: Callable[[str], None]) -> TrialSetup:
-    """Chooses the format on a worker, and writes down what is run."""
-    first = next(iter(prepared.levels.values()), prepared)
-    spec, space, folder = first.spec, first.space, prepared.folder
-    setup = TrialSetup(
-        spec=spec,
-        fixed=dict(space.fixed),
-        splits=first.splits,
-        format=Format(),
-        folder=folder,
-        cpus=trial.cpus,
-        device="cuda" if trial.gpus else "cpu",
-    )
-    known = study_file.read_format(folder)
-    if known:  # a resumed study keeps its format
-        return dataclasses.replace(setup, format=known)
-    chosen = Format(precision=spec.precision, memory_format=spec.memory_format)
-    speeds: Mapping[Format, float] = {}
-    if "auto" in (spec.precision, spec.memory_format):
-        phase("timing precisions and memory formats")
-        baseline = space.active(space.baseline)
-        chosen, speeds = call_on_worker(_choose_format, setup, baseline, address=spec.address, trial=trial)
-    study_file.write(prepared, chosen, speeds)
-    return dataclasses.replace(setup, format=chosen)
+    """Chooses the format of each architecture on a worker, and writes down what is run."""
+    parts = prepared.architectures or {prepared.spec.model: next(iter(prepared.levels.values()), prepared)}
+    known, timed, setups = study_file.read_formats(prepared.folder), {}, {}
+    for model, part in parts.items():
+        setup = TrialSetup(
+            spec=part.spec,
+            fixed=dict(part.space.fixed),
+            splits=part.splits,
+            format=Format(),
+            folder=prepared.folder,
+            cpus=trial.cpus,
+            device="cuda" if trial.gpus else "cpu",
+        )
+        if not known:  # a resumed study keeps its formats
+            timed[model] = _timed(setup, part, trial, phase)
+        setups[model] = dataclasses.replace(setup, format=known[model] if known else timed[model][0])
+    if not known:
+        study_file.write(prepared, timed)
+    first = next(iter(setups.values()))
+    return dataclasses.replace(first, spec=prepared.spec, by_model=setups) if prepared.architectures else first
 
 
-def _replayed(prepared: Prepared, records: Records) -> tuple[RungSearcher, RungScheduler]:
+def _timed(setup: TrialSetup, part: Prepared, trial: Resources, phase: Callable[[str], None]) -> study_file.Timed:
+    """The format to train in, and how fast each is where that is not said."""
+    spec, space = part.spec, part.space
+    if "auto" not in (spec.precision, spec.memory_format):
+        return Format(precision=spec.precision, memory_format=spec.memory_format), {}
+    phase("timing precisions and memory formats")
+    baseline = space.active(space.baseline)
+    return call_on_worker(_choose_format, setup, baseline, address=spec.address, trial=trial)
+
+
+def _replayed(prepared: Prepared, records: Records) -> tuple[RungSearcher | PortfolioSearcher, RungScheduler]:
     """Searcher and scheduler that know what an earlier run of the study saw."""
+    spec = prepared.spec
+    searcher: RungSearcher | PortfolioSearcher = _searcher(prepared)
+    if prepared.architectures:
+        own = {model: _searcher(part) for model, part in prepared.architectures.items()}
+        searcher = PortfolioSearcher(
+            own, metric=METRIC, mode="max", rungs=spec.rungs, reduction_factor=spec.reduction_factor
+        )
+    scheduler = make_scheduler(spec, val_images=len(prepared.splits.val))
+    for record in records.values():
+        _replay_trial(record, searcher, scheduler)
+    return searcher, scheduler
+
+
+def _searcher(prepared: Prepared) -> RungSearcher:
+    """The searcher of one architecture."""
     spec, space = prepared.spec, prepared.space
-    searcher = RungSearcher(
+    return RungSearcher(
         space.distributions,
         metric=METRIC,
         mode="max",
@@ -120,10 +143,6 @@ def _replayed(prepared: Prepared, records: Records) -> tuple[RungSearcher, RungS
         first=prepared.warm.first if prepared.warm else (),
         prior=prepared.warm.prior if prepared.warm else (),
     )
-    scheduler = make_scheduler(spec, val_images=len(prepared.splits.val))
-    for record in records.values():
-        _replay_trial(record, searcher, scheduler)
-    return searcher, scheduler
 
 
 def _choose_format(setup: TrialSetup, baseline: dict[str, Any]) -> tuple[Format, Mapping[Format, float]]:
@@ -133,12 +152,12 @@ def _choose_format(setup: TrialSetup, baseline: dict[str, Any]) -> tuple[Format,
     return fastest(lambda format: setup.training(baseline, setup.spec.seed, format=format), formats)
 
 
-def _replay_trial(record: TrialRecord, searcher: RungSearcher, scheduler: RungScheduler) -> None:
+def _replay_trial(record: TrialRecord, searcher: RungSearcher | PortfolioSearcher, scheduler: RungScheduler) -> None:
     scores = {metrics["epoch"]: float(metrics[METRIC]) for metrics in record.epochs}
     if record.outcome == "diverged":
         scores[len(scores) + 1] = float("nan")
     for epoch, score in scores.items():
-        scheduler.replay(record.number, epoch, score)
+        scheduler.replay(record.number, epoch, score, group=record.model)
     if record.audited_at is not None:
         scheduler.audited.add(record.number)
     searcher.replay(record.number, record.config, scores, finished=record.outcome in ENDED)

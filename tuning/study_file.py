@@ -9,6 +9,7 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from optuna.distributions import distribution_to_json, json_to_distribution
 
@@ -18,18 +19,61 @@ from search_spaces.one_factor import OneFactor
 from tuning.addresses import absolute_uri
 from tuning.checkpoint import write_json
 from tuning.errors import DamagedStudy
-from tuning.prepare import STUDY_FILE, Prepared
+from tuning.prepare import STUDY_FILE, Prepared, Spaces
 from tuning.spec import StudySpec, from_json
 from tuning.training import Format
 
+Timed = tuple[Format, Mapping[Format, float]]  # a format, and images/s of all formats that were timed
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy")
 
 
-def write(prepared: Prepared, format: Format, speeds: Mapping[Format, float]) -> None:
-    """Writes the description of a study about to search; `speeds` are images/s of the formats that were timed."""
-    spec, space, splits = prepared.spec, prepared.space, prepared.splits
-    description = {
-        "spec": dataclasses.asdict(_anchored(spec)),
+def write(prepared: Prepared, formats: Mapping[str, Timed]) -> None:
+    """Writes the description of a study about to search; `formats` are what each architecture is trained in."""
+    if prepared.architectures:
+        parts = {model: _part(part, formats[model]) for model, part in prepared.architectures.items()}
+        description: dict[str, Any] = {"architectures": parts}
+    else:
+        description = _part(prepared, formats[prepared.spec.model])
+    if prepared.one_factor:
+        description["one_factor"] = dataclasses.asdict(prepared.one_factor)
+    spec = dataclasses.asdict(_anchored(prepared.spec))
+    about = {"versions": versions(), "git_commit": git_commit()}
+    write_json(prepared.folder / STUDY_FILE, {"spec": spec, **description, **about})
+
+
+def read(folder: Path) -> tuple[StudySpec, Spaces | OneFactor]:
+    """Spec and search spaces of a study that was started, or the levels of a one-factor study, to resume it.
+
+    Raises:
+        ValueError: there is none.
+        DamagedStudy: its description cannot be read.
+    """
+    path = folder / STUDY_FILE
+    if not path.exists():
+        started = sorted(p.parent.name for p in folder.parent.glob(f"*/{STUDY_FILE}"))
+        raise ValueError(f"no study to resume in {folder}; there are: {', '.join(started) or 'none'}")
+    try:
+        known = json.loads(path.read_text())
+        spec = from_json({**known["spec"], "results_dir": str(folder.parent)})
+        if "one_factor" in known:
+            return spec, OneFactor(**known["one_factor"])
+        return spec, {model: _space(part["space"]) for model, part in parts(known).items()}
+    except (KeyError, json.JSONDecodeError) as error:
+        raise DamagedStudy(f"{path} is damaged ({error}); restore it from a copy") from error
+
+
+def read_formats(folder: Path) -> dict[str, Format]:
+    """The format of each architecture that a study chose when it started; empty before that."""
+    path = folder / STUDY_FILE
+    if not path.exists():
+        return {}
+    return {model: Format(**part["format"]) for model, part in parts(json.loads(path.read_text())).items()}
+
+
+def _part(prepared: Prepared, timed: Timed) -> dict[str, Any]:
+    """What is known of one architecture: its space, its data, its format."""
+    space, splits, (format, speeds) = prepared.space, prepared.splits, timed
+    return {
         "space": {
             "distributions": {name: distribution_to_json(d) for name, d in space.distributions.items()},
             "baseline": dict(space.baseline),
@@ -45,41 +89,24 @@ def write(prepared: Prepared, format: Format, speeds: Mapping[Format, float]) ->
         },
         "format": dataclasses.asdict(format),
         "images_per_second": {f"{f.precision} {f.memory_format}": round(speed, 1) for f, speed in speeds.items()},
-        "versions": versions(),
-        "git_commit": git_commit(),
+        # a resume must not depend on other studies
+        **({"warm_start": dataclasses.asdict(prepared.warm)} if prepared.warm else {}),
     }
-    if prepared.one_factor:
-        description["one_factor"] = dataclasses.asdict(prepared.one_factor)
-    if prepared.warm:
-        description["warm_start"] = dataclasses.asdict(prepared.warm)  # a resume must not depend on other studies
-    write_json(prepared.folder / STUDY_FILE, description)
 
 
-def read(folder: Path) -> tuple[StudySpec, SearchSpace | OneFactor]:
-    """Spec and space of a study that was started, or the levels of a one-factor study, to resume it.
+def parts(known: Mapping[str, Any]) -> dict[str, Any]:
+    """What `_part` wrote, by architecture."""
+    found: dict[str, Any] = known.get("architectures") or {known["spec"]["model"]: known}
+    return found
 
-    Raises:
-        ValueError: there is none.
-        DamagedStudy: its description cannot be read.
-    """
-    path = folder / STUDY_FILE
-    if not path.exists():
-        started = sorted(p.parent.name for p in folder.parent.glob(f"*/{STUDY_FILE}"))
-        raise ValueError(f"no study to resume in {folder}; there are: {', '.join(started) or 'none'}")
-    try:
-        known = json.loads(path.read_text())
-        spec = from_json({**known["spec"], "results_dir": str(folder.parent)})
-        if "one_factor" in known:
-            return spec, OneFactor(**known["one_factor"])
-        space = known["space"]
-        return spec, SearchSpace(
-            distributions={name: json_to_distribution(text) for name, text in space["distributions"].items()},
-            baseline=space["baseline"],
-            fixed=space["fixed"],
-            conditions={name: Condition(*condition) for name, condition in space["conditions"].items()},
-        )
-    except (KeyError, json.JSONDecodeError) as error:
-        raise DamagedStudy(f"{path} is damaged ({error}); restore it from a copy") from error
+
+def _space(known: Mapping[str, Any]) -> SearchSpace:
+    return SearchSpace(
+        distributions={name: json_to_distribution(text) for name, text in known["distributions"].items()},
+        baseline=known["baseline"],
+        fixed=known["fixed"],
+        conditions={name: Condition(*condition) for name, condition in known["conditions"].items()},
+    )
 
 
 def _anchored(spec: StudySpec) -> StudySpec:
@@ -94,12 +121,6 @@ def _anchored(spec: StudySpec) -> StudySpec:
         results_dir=str(Path(spec.results_dir).absolute()),
         tracking_uri=absolute_uri(spec.tracking_uri),
     )
-
-
-def read_format(folder: Path) -> Format | None:
-    """The format that a study chose when it started; None before that."""
-    path = folder / STUDY_FILE
-    return Format(**json.loads(path.read_text())["format"]) if path.exists() else None
 
 
 def versions() -> dict[str, str]:

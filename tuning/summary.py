@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.session import local_resources
-from tuning import levels
+from tuning import leaderboard, levels
 from tuning.addresses import absolute_uri, database_path
 from tuning.front import rows, titles
 from tuning.prepare import Prepared, slots
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from search_spaces import SearchSpace
     from tuning.levels import OneFactorResult
     from tuning.outcome import StudyResult
+    from tuning.spec import StudySpec
 
 UI_ADDRESS = "http://127.0.0.1:5000"
 
@@ -32,18 +33,21 @@ UI_ADDRESS = "http://127.0.0.1:5000"
 def show_plan(console: Console, prepared: Prepared) -> None:
     """All that a study would do."""
     spec, splits = prepared.spec, prepared.splits
-    console.print(_levels_table(prepared) if prepared.one_factor else _space_table(spec.model, prepared.space))
+    if prepared.one_factor:
+        console.print(_levels_table(prepared))
+    for part in [] if prepared.one_factor else prepared.architectures.values() or [prepared]:
+        console.print(_space_table(part.spec.model, part.space))
     sizes = f"{len(splits.train):,} to train, {len(splits.val):,} to validate"
-    shape = f"{splits.channels} x {splits.image_size} x {splits.image_size}"
     seeds = f": {len(prepared.levels)} levels, {spec.seeds} seeds each" if prepared.one_factor else ""
     limit = f", {duration(spec.time_budget)}" if spec.time_budget else ""
-    stops_early = spec.scheduler == "asha" and len(spec.rungs) > 1
+    stops_early = spec.scheduler != "none" and len(spec.rungs) > 1
     rungs = (
         f"compared at epochs {', '.join(map(str, spec.rungs))}" if stops_early else "none: no trial is stopped early"
     )
     facts = [
-        ("data", f"{splits.name}: {sizes}, {len(splits.classes)} classes, {shape}"),
+        ("data", f"{splits.name}: {sizes}, {len(splits.classes)} classes, {_shapes(prepared)}"),
         ("budget", f"{spec.trials} trials of at most {spec.epochs} epochs{limit}{seeds}"),
+        *([("shared by", _shared_by(prepared))] if spec.rivals else []),
         ("rungs", rungs),
         *([] if str(spec.goals) == METRIC else [("objectives", str(spec.goals))]),
         ("resources", _resources(prepared)),
@@ -83,19 +87,15 @@ def _levels_table(prepared: Prepared) -> Table:
 
 def show_result(console: Console, prepared: Prepared, result: StudyResult) -> None:
     """The winner, how good it is, and where everything lies."""
-    console.print(f"{result.name}: trial {result.trial} of {result.trials} wins", style="bold", soft_wrap=True)
-    table = Table()
-    table.add_column(result.score)
-    for column in ("winner", "published recipe"):
-        table.add_column(column, justify="right")
-    table.add_row("validation", _percent(result.val_accuracy), _percent(result.baseline_val_accuracy))
-    table.add_row("test", _percent(result.test_accuracy), _percent(result.baseline_test_accuracy))
-    console.print(table)
+    model = f", {result.model}," if result.architectures else ""
+    console.print(f"{result.name}: trial {result.trial}{model} of {result.trials} wins", style="bold", soft_wrap=True)
+    console.print(_leaderboard(result) if result.architectures else _scores(result))
     if result.front:
-        _show_front(console, prepared, result)
+        console.print(_front(prepared, result))
     ended = [f"{count} {name}" for name, count in _outcomes(result) if count]
     facts = [
-        ("verdict", result.verdict),
+        *([("verdict", result.verdict)] if not result.architectures else []),
+        *((each.model, each.verdict) for each in result.architectures),
         ("winner", describe(result.config)),
         ("trials", f"{result.trials}: {', '.join(ended)}"),
         *([("stopping", str(result.audit))] if result.audit else []),
@@ -106,13 +106,33 @@ def show_result(console: Console, prepared: Prepared, result: StudyResult) -> No
     _facts(console, facts)
 
 
-def _show_front(console: Console, prepared: Prepared, result: StudyResult) -> None:
+def _front(prepared: Prepared, result: StudyResult) -> Table:
     table = Table(title="front: the trials that no other one beats in everything", title_justify="left")
     for title in titles(prepared.spec.goals):
         table.add_column(title, justify="right")
     for member, row in zip(result.front, rows(result.front), strict=True):
         table.add_row(*row, style="bold" if member.trial == result.trial else None)
-    console.print(table)
+    return table
+
+
+def _scores(result: StudyResult) -> Table:
+    table = Table()
+    table.add_column(result.score)
+    for column in ("winner", "published recipe"):
+        table.add_column(column, justify="right")
+    table.add_row("validation", _percent(result.val_accuracy), _percent(result.baseline_val_accuracy))
+    table.add_row("test", _percent(result.test_accuracy), _percent(result.baseline_test_accuracy))
+    return table
+
+
+def _leaderboard(result: StudyResult) -> Table:
+    table = Table(title=f"{result.score} on {result.dataset}", title_justify="left")
+    for title in leaderboard.TITLES:
+        first = title == leaderboard.TITLES[0]
+        table.add_column(title, justify="left" if first else "right", no_wrap=first)
+    for row in leaderboard.rows(result.architectures):
+        table.add_row(*row)
+    return table
 
 
 def show_levels(console: Console, prepared: Prepared, result: OneFactorResult) -> None:
@@ -129,17 +149,6 @@ def show_levels(console: Console, prepared: Prepared, result: OneFactorResult) -
         *_whereabouts(prepared, result),
     ]
     _facts(console, facts)
-
-
-def show_leaderboard(console: Console, results: Sequence[StudyResult]) -> None:
-    """Several architectures under the same data, seeds and budget, the best test accuracy first."""
-    table = Table(title="leaderboard", title_justify="left")
-    for title in ("model", "validation", "test", "published recipe, test", "study"):
-        table.add_column(title)
-    for result in sorted(results, key=lambda result: -result.test_accuracy):
-        scores = (result.val_accuracy, result.test_accuracy, result.baseline_test_accuracy)
-        table.add_row(result.model, *map(_percent, scores), result.name)
-    console.print(table)
 
 
 def ui_command(tracking_uri: str) -> str:
@@ -182,8 +191,9 @@ def _whereabouts(prepared: Prepared, result: StudyResult | OneFactorResult) -> l
 
 
 def _facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:
+    width = max(10, *(len(name) for name, _ in facts))
     for name, fact in facts:  # whole lines, so that paths and addresses can be copied
-        console.print(f"{name:<10}  {fact}", soft_wrap=True, markup=False, highlight=False)
+        console.print(f"{name:<{width}}  {fact}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _values(distribution: object) -> str:
@@ -223,9 +233,28 @@ def _resources(prepared: Prepared) -> str:
 def _finals(spec: StudySpec) -> str:
     best, seeds = spec.finalists
     front = "the front's, " if spec.goals.several else ""
+    leaders = "each architecture's best and published recipe" if spec.rivals else "the published recipe"
     if (best, seeds) == (1, 1):
-        return f"{front}the winner's and the published recipe's checkpoints, once on the test set"
-    return f"the {best} best and the published recipe, trained again over {seeds} seeds, then once on the test set"
+        chosen = leaders if spec.rivals else f"{front}the winner and {leaders}"
+        return f"{chosen}, as they are, once on the test set"
+    return f"{front}the {best} best and {leaders}, trained again over {seeds} seeds, then once on the test set"
+
+
+def _shapes(prepared: Prepared) -> str:
+    """The images that are trained on; architectures may need them at different sizes."""
+    parts = prepared.architectures or {"": prepared}
+    shapes: dict[str, list[str]] = {}
+    for model, part in parts.items():
+        splits = part.splits
+        shapes.setdefault(f"{splits.channels} x {splits.image_size} x {splits.image_size}", []).append(model)
+    if len(shapes) == 1:
+        return next(iter(shapes))
+    return ", ".join(f"{shape} for {', '.join(names)}" for shape, names in shapes.items())
+
+
+def _shared_by(prepared: Prepared) -> str:
+    names = ", ".join(prepared.spec.architectures)
+    return f"{names}: the published recipe of each first, then whose next trial is likeliest to be the best of all"
 
 
 def _outcomes(result: StudyResult) -> list[tuple[str, int]]:

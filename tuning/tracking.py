@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tuning.addresses import absolute_uri, database_path
 from tuning.journal import Event
 from tuning.record import Records, TrialRecord
-from tuning.spec import METRIC, StudySpec
+from tuning.spec import METRIC, MODEL, StudySpec
 from tuning.study_file import git_commit
 from tuning.trial import trial_name
 
@@ -175,7 +175,7 @@ class Tracker:
 
     def _tags(self, kind: str) -> dict[str, str]:
         spec = self.spec
-        tags = {"kind": kind, "study": spec.name, "model": spec.model, "dataset": self.dataset}
+        tags = {"kind": kind, "study": spec.name, "model": ", ".join(spec.architectures), "dataset": self.dataset}
         tags |= {"mlflow.user": getpass.getuser(), "mlflow.source.name": "tuning.launch", "mlflow.source.type": "LOCAL"}
         commit = git_commit()
         return tags | ({"mlflow.source.git.commit": commit} if commit else {})
@@ -202,6 +202,7 @@ class Tracker:
     def _create(self, client: MlflowClient, number: int, pending: _Pending) -> str:
         name = f"{trial_name(number)} {pending.label}".strip()
         tags = self._tags("trial") | {"mlflow.parentRunId": self.parent_id, "trial": str(number)}
+        tags |= {MODEL: str(pending.config[MODEL])} if MODEL in pending.config else {}
         run = client.create_run(self.experiment_id, start_time=round(pending.started * 1000), run_name=name, tags=tags)
         self._runs[number] = run.info.run_id
         return str(run.info.run_id)
@@ -238,7 +239,7 @@ def _summary(record: TrialRecord, at: int) -> list[tuple[str, float, int, int]]:
 
 
 def _short(label: str) -> str:
-    return "recipe" if label == "published recipe" else label  # MLflow cuts long names off
+    return label.replace("published recipe", "recipe")  # MLflow cuts long names off
 
 
 def _one_line(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,7 @@ import models
 from datasets import Splits
 from tuning import checkpoint
 from tuning.costs import architecture_costs, training_costs
-from tuning.objectives import Objectives
-from tuning.spec import BASELINE, METRIC, HParams, StudySpec, model_options
+from tuning.spec import METRIC, MODEL, HParams, StudySpec, model_options
 from tuning.training import Diverged, Format, Training, derive_seed
 
 PREFIX = "trial_"
@@ -25,7 +24,10 @@ PREFIX = "trial_"
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSetup:
-    """What all trials of a study share; Ray keeps one copy of it a node."""
+    """What all trials of a study share; Ray keeps one copy of it a node.
+
+    A study of several architectures has a setup for each in `by_model`, alike in all that is not the architecture's.
+    """
 
     spec: StudySpec
     fixed: Mapping[str, Any]
@@ -34,12 +36,17 @@ class TrialSetup:
     folder: Path  # of the study, absolute
     cpus: float
     device: str
+    by_model: Mapping[str, TrialSetup] = field(default_factory=dict)
+
+    def of(self, config: Mapping[str, Any]) -> TrialSetup:
+        """The setup of the configuration's architecture."""
+        return self.by_model[config[MODEL]] if self.by_model else self
 
     def training(self, config: Mapping[str, Any], seed: int, *, format: Format | None = None) -> Training:
         """A training of the configuration from scratch; the same seed gives the same initial weights and batches."""
         torch.set_num_threads(max(int(self.cpus), 1))
         torch.manual_seed(derive_seed(seed, "weights"))
-        hparams = HParams(**{**self.fixed, **config})
+        hparams = HParams(**{name: value for name, value in {**self.fixed, **config}.items() if name != MODEL})
         network = models.build(self.spec.model, **build_arguments(self.splits), **hparams.model_options)
         return Training(
             network,
@@ -73,7 +80,7 @@ def run_trial(config: dict[str, Any], setup: TrialSetup) -> None:
     Saves `best.safetensors` at each new best epoch and `state.safetensors` at the rungs, before it reports them: the
     scheduler may end the trial at any report. A worker that takes over a trial goes on from its state.
     """
-    _train(config, setup, setup.spec.seed)
+    _train(config, setup.of(config), setup.spec.seed)
 
 
 def run_level(config: dict[str, Any], setups: Mapping[str, TrialSetup]) -> None:
@@ -87,7 +94,7 @@ def _train(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
     folder = setup.folder / "trials" / trial_name(number)
     training, goals = setup.training(config, seed), setup.spec.goals
     costs = architecture_costs(training, goals.costs, setup.folder)
-    best, going_on = _resume(training, folder / "state.safetensors", number, goals)
+    best, going_on = _resume(training, folder / "state.safetensors", number, setup.spec)
     if not going_on:
         return
     try:
@@ -100,13 +107,13 @@ def _train(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
             if metrics.epoch in setup.spec.rungs[:-1]:
                 tensors, state = training.state()
                 checkpoint.save(folder / "state.safetensors", tensors, {**state, "best": best, "metrics": values})
-            if not _report(number, values, goals):
+            if not _report(number, values, setup.spec):
                 return
     except Diverged as diverged:
         tune.report({"trial": number, "epoch": diverged.epoch, METRIC: math.nan, "diverged": True, "done": True})
 
 
-def _resume(training: Training, path: Path, number: int, goals: Objectives) -> tuple[float, bool]:
+def _resume(training: Training, path: Path, number: int, spec: StudySpec) -> tuple[float, bool]:
     """Restores the state of an earlier attempt if there is one; gives its best accuracy, and whether it goes on.
 
     The epoch of the state is reported again: the earlier attempt may have died between saving and reporting.
@@ -115,12 +122,12 @@ def _resume(training: Training, path: Path, number: int, goals: Objectives) -> t
         return -1.0, True
     tensors, meta = checkpoint.load(path)
     training.restore({name: tensor.to(training.device) for name, tensor in tensors.items()}, meta)
-    return float(meta["best"]), _report(number, meta["metrics"], goals)
+    return float(meta["best"]), _report(number, meta["metrics"], spec)
 
 
-def _report(number: int, metrics: Mapping[str, Any], goals: Objectives) -> bool:
+def _report(number: int, metrics: Mapping[str, Any], spec: StudySpec) -> bool:
     """Whether the trial goes on: no training helps an architecture that costs more than a constraint allows."""
-    costs = {name: metrics[name] for name in goals.costs}
-    broken = "" if number == BASELINE else goals.broken(costs)
+    costs = {name: metrics[name] for name in spec.goals.costs}
+    broken = "" if number in spec.recipes else spec.goals.broken(costs)
     tune.report({"trial": number, **metrics, **({"broken": broken, "done": True} if broken else {})})
     return not broken

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from tuning.front import ranked, shown
 from tuning.journal import Event
-from tuning.record import ENDED, Records, TrialRecord
-from tuning.spec import BASELINE, METRIC, StudySpec
+from tuning.record import ENDED, Records, TrialRecord, recipe_of
+from tuning.spec import METRIC, StudySpec
 
 REFRESH_PER_SECOND = 4
 
@@ -73,7 +73,10 @@ class View:
         done = sum(record.outcome in ENDED for record in self.records.values())
         elapsed = duration(self.clock() - self.started)
         head = Text.assemble(
-            (self.spec.model, "bold"), " on ", (self.spec.dataset, "bold"), f", study {self.spec.name}"
+            (", ".join(self.spec.architectures), "bold"),
+            " on ",
+            (self.spec.dataset, "bold"),
+            f", study {self.spec.name}",
         )
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
@@ -86,7 +89,7 @@ class View:
         best = next(iter(ranked(self.records, self.spec.goals)), None)
         if best is None:
             return Text("no result yet")
-        baseline = self.records.get(BASELINE)
+        baseline = recipe_of(best, self.records)
         against = f"  ({baseline.label} {baseline.score:.4f})" if baseline and baseline.epochs else ""
         return Text.assemble(
             "best so far ",

@@ -21,6 +21,7 @@ from tuning.journal import DamagedJournal, read
 from tuning.prepare import STUDY_FILE
 from tuning.record import ENDED, TrialRecord, replay
 from tuning.spec import AUTO, METRIC, StudySpec, rungs
+from tuning.study_file import parts
 
 Config = dict[str, Any]
 
@@ -62,9 +63,10 @@ class WarmStart:
 
 @dataclass(frozen=True, kw_only=True)
 class _Study:
-    """An earlier study: its trials with what they were worth, the best first."""
+    """An architecture of an earlier study: its trials with what they were worth, the best first."""
 
     name: str
+    model: str
     spec: Mapping[str, Any]
     fixed: Config
     ranked: Sequence[tuple[TrialRecord, float]]
@@ -95,9 +97,9 @@ def gather(spec: StudySpec, space: SearchSpace) -> WarmStart:
     )
 
 
-def recall(folder: Path) -> WarmStart:
-    """What a study was started with, whatever became of the folders of the others."""
-    known = json.loads((folder / STUDY_FILE).read_text()).get("warm_start")
+def recall(folder: Path, model: str) -> WarmStart:
+    """What an architecture of a study was started with, whatever became of the folders of the others."""
+    known = parts(json.loads((folder / STUDY_FILE).read_text()))[model].get("warm_start")
     if not known:
         return WarmStart()
     return WarmStart(
@@ -149,10 +151,11 @@ def _named(spec: StudySpec, there: Mapping[str, Path], folder: Path) -> list[_St
     if missing := [name for name in names if name not in there]:
         raise ValueError(f"warm_start: there is no study {missing[0]!r} in {folder}; there are: {_listed(there)}")
     try:
-        studies = [_read(there[name]) for name in names]
+        studies = [study for name in names for study in _read(there[name])]
     except (DamagedJournal, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"warm_start={spec.warm_start}: a study cannot be read ({error}); leave it out") from error
-    if useless := [study.name for study in studies if not study.ranked]:
+    useful = {study.name for study in studies if study.ranked}
+    if useless := [name for name in names if name not in useful]:
         raise ValueError(f"warm_start: {useless[0]} has no trials to learn from; there are: {_listed(there)}")
     return studies
 
@@ -162,17 +165,17 @@ def _related(spec: StudySpec, there: Mapping[str, Path]) -> list[_Study]:
     found = []
     for path in there.values():
         try:
-            study = _read(path)
+            studies = _read(path)
         except (DamagedJournal, KeyError, json.JSONDecodeError):
             continue  # nobody asked for this one
-        if study.ranked and (kinship := _kinship(spec, study)):
-            found.append((kinship, study.time, study))
+        near = [(_kinship(spec, study), study.time, study) for study in studies if study.ranked]
+        found += [entry for entry in near if entry[0]]
     return [study for *_, study in sorted(found, key=lambda entry: entry[:2], reverse=True)][:STARTS]
 
 
 def _kinship(spec: StudySpec, study: _Study) -> int:
     """0 for strangers; the same architecture counts more than the same data, and that more than the same family."""
-    model = study.spec["model"]
+    model = study.model
     same_family = models.architecture(model).family == models.architecture(spec.model).family
     alike = 4 * (model == spec.model) + same_family + 2 * (_place(study.spec["dataset"]) == _place(spec.dataset))
     return int(alike)
@@ -182,19 +185,32 @@ def _place(dataset: str) -> str:
     return str(Path(dataset).absolute()) if Path(dataset).exists() else dataset
 
 
-def _read(folder: Path) -> _Study:
+def _read(folder: Path) -> list[_Study]:
+    """What a study tells of each of its architectures."""
     known = json.loads((folder / STUDY_FILE).read_text())
-    spec, records = known["spec"], list(replay(read(folder / "journal.jsonl")[0]).values())
+    records = list(replay(read(folder / "journal.jsonl")[0]).values())
+    if "one_factor" in known:
+        records = []  # levels are no configurations
+    return [
+        _architecture(
+            folder.name, known["spec"], model, part["space"]["fixed"], [r for r in records if r.model in ("", model)]
+        )
+        for model, part in parts(known).items()
+    ]
+
+
+def _architecture(
+    name: str, spec: Mapping[str, Any], model: str, fixed: Config, records: Sequence[TrialRecord]
+) -> _Study:
     levels = rungs(spec["epochs"], spec["grace_epochs"], spec["reduction_factor"])
     trials = [r for r in records if r.outcome in ENDED and (len(r.epochs) >= levels[0] or r.outcome == "diverged")]
-    if "one_factor" in known:
-        trials = []  # levels are no configurations
     curves = [[float(metrics[METRIC]) for metrics in r.epochs] + [math.nan] * (r.outcome == "diverged") for r in trials]
     worth = zip(trials, merits(curves, levels), strict=True)
     return _Study(
-        name=folder.name,
+        name=name,
+        model=model,
         spec=spec,
-        fixed=known["space"]["fixed"],
+        fixed=fixed,
         ranked=sorted(worth, key=lambda pair: (-pair[1], pair[0].number)),
         time=max((record.started for record in records), default=0.0),
     )
