@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tuning.budget import Meter
 from tuning.journal import DamagedJournal, Journal, read
 from tuning.record import Records, StudyLog, apply, replay
 
@@ -76,10 +77,11 @@ def test_a_trial_that_starts_again_keeps_its_epochs() -> None:
 
 def test_a_log_writes_first_and_then_tells(tmp_path: Path) -> None:
     path, told = tmp_path / "journal", []
+    journal = Journal(path)
     log = StudyLog(
-        Journal(path), {}, [lambda event, records: told.append((event["event"], len(read(path)[0]), len(records)))]
+        journal, {}, Meter(), [lambda event, records: told.append((event["event"], len(read(path)[0]), len(records)))]
     )
     log.emit("start", trial=0, config={})
     log.emit("report", trial=0, metrics={"epoch": 1, "val_accuracy": 0.1})
-    log.journal.close()
+    journal.close()
     assert told == [("start", 1, 1), ("report", 2, 1)]

@@ -153,6 +153,8 @@ def slots(spec: StudySpec, cluster: Resources) -> tuple[int, Resources]:
     count = concurrency(cluster, trial, spec.trials)
     if count == 0:
         raise NoResources(f"a trial asks for {trial}, there are {cluster}; lower --cpus-per-trial or --gpus-per-trial")
+    if spec.gpu_hours is not None and not trial.gpus:
+        raise NoResources("gpu_hours counts GPUs, but there are none; take epoch_budget or --time-budget")
     return count, trial
 
 

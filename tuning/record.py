@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tuning.budget import Meter
 from tuning.journal import Event, Journal
 from tuning.spec import BASELINE, METRIC
 
@@ -75,13 +76,14 @@ def replay(events: Iterable[Event]) -> Records:
 
 
 class StudyLog:
-    """Writes each event to the journal, then into the records, then shows it to the observers."""
+    """Writes each event to the journal, then into records and meter, then shows it to the observers."""
 
-    def __init__(self, journal: Journal, records: Records, observers: list[Observer]) -> None:
-        self.journal, self.records, self.observers = journal, records, observers
+    def __init__(self, journal: Journal, records: Records, meter: Meter, observers: list[Observer]) -> None:
+        self.journal, self.records, self.meter, self.observers = journal, records, meter, observers
 
     def emit(self, event: str, **fields: Any) -> None:
         written = self.journal.append({"event": event, **fields})
         apply(self.records, written)
+        self.meter.observe(written)
         for observer in self.observers:
             observer(written, self.records)

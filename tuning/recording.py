@@ -11,6 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from tuning.budget import Meter
 from tuning.errors import DamagedStudy, EveryTrialFailed, Interrupted, Locked
 from tuning.journal import DamagedJournal, Journal, read
 from tuning.record import Observer, StudyLog, replay
@@ -50,11 +51,13 @@ def recording(
     path = folder / "journal.jsonl"
     try:
         with FileLock(folder / ".lock", timeout=0):
-            records = replay(read(path)[0])
+            events, meter = read(path)[0], Meter()
+            for event in events:
+                meter.observe(event)
             journal = Journal(path)
             tracker = Tracker(spec, dataset, params)
             try:
-                yield tracker, StudyLog(journal, records, [tracker, *observers])
+                yield tracker, StudyLog(journal, replay(events), meter, [tracker, *observers])
             except BaseException as error:
                 tracker.close("KILLED" if isinstance(error, Interrupted | KeyboardInterrupt) else "FAILED")
                 raise

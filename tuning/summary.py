@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from search_spaces import SearchSpace
     from tuning.levels import OneFactorResult
     from tuning.outcome import StudyResult
+    from tuning.spec import StudySpec
 
 UI_ADDRESS = "http://127.0.0.1:5000"
 
@@ -34,14 +35,13 @@ def show_plan(console: Console, prepared: Prepared) -> None:
     sizes = f"{len(splits.train):,} to train, {len(splits.val):,} to validate"
     shape = f"{splits.channels} x {splits.image_size} x {splits.image_size}"
     seeds = f": {len(prepared.levels)} levels, {spec.seeds} seeds each" if prepared.one_factor else ""
-    limit = f", {duration(spec.time_budget)}" if spec.time_budget else ""
     stops_early = spec.scheduler == "asha" and len(spec.rungs) > 1
     rungs = (
         f"compared at epochs {', '.join(map(str, spec.rungs))}" if stops_early else "none: no trial is stopped early"
     )
     facts = [
         ("data", f"{splits.name}: {sizes}, {len(splits.classes)} classes, {shape}"),
-        ("budget", f"{spec.trials} trials of at most {spec.epochs} epochs{limit}{seeds}"),
+        ("budget", f"{spec.trials} trials of at most {spec.epochs} epochs{_limits(spec)}{seeds}"),
         ("rungs", rungs),
         ("resources", _resources(prepared)),
         ("finals", "every level's checkpoints, once on the test set" if prepared.one_factor else _finals(spec.finals)),
@@ -202,6 +202,13 @@ def _resources(prepared: Prepared) -> str:
         )
     count, trial = slots(spec, local_resources())
     return f"a private Ray here with {local_resources()}: {count} trials at once with {trial} each"
+
+
+def _limits(spec: StudySpec) -> str:
+    limits = [f"{spec.epoch_budget:,} epochs in all"] if spec.epoch_budget else []
+    limits += [duration(spec.time_budget)] if spec.time_budget else []
+    limits += [f"{spec.gpu_hours:g} GPU-hours"] if spec.gpu_hours else []
+    return "".join(f", {limit}" for limit in limits)
 
 
 def _finals(finals: str) -> str:
