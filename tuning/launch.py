@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import shlex
 import signal
@@ -17,6 +18,7 @@ from rich.console import Console
 from search_spaces import SearchSpace
 from search_spaces.one_factor import OneFactor
 from tuning import options, summary
+from tuning.changes import extend
 from tuning.errors import Interrupted, StudyError
 from tuning.interrupt import Interrupt
 from tuning.levels import OneFactorResult
@@ -67,7 +69,9 @@ def _prepare_all(args: argparse.Namespace) -> list[Prepared]:
         return [_prepare(spec, space) for spec, space in options.requests(args)]
     from tuning import study_file  # imports torch
 
-    return [_prepare(*study_file.read(Path(args.results_dir or "results").absolute() / args.resume), resume=True)]
+    started = study_file.read(Path(args.results_dir or "results").absolute() / args.resume)
+    spec, space, changes = extend(*started, *options.asked(args), args.space)
+    return [dataclasses.replace(_prepare(spec, space, resume=True), changes=changes)]
 
 
 def _prepare(spec: StudySpec, space: SearchSpace | OneFactor, *, resume: bool = False) -> Prepared:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from datasets import Splits
 from tuning import checkpoint
-from tuning.export import WEIGHTS, write_best
+from tuning.errors import DamagedStudy
+from tuning.export import DESCRIPTION, WEIGHTS, write_best
 from tuning.finals import Verdict, description
+from tuning.journal import Event
+from tuning.prepare import Prepared
 from tuning.record import Records, StudyLog
+from tuning.spec import StudySpec
 from tuning.study_file import git_commit, versions
 from tuning.trial import TrialSetup
 
@@ -46,7 +53,7 @@ def conclude(setup: TrialSetup, log: StudyLog, verdict: Verdict) -> StudyResult:
     """Writes the winner's files and its place in the journal."""
     winner, baseline = verdict.winner, verdict.baseline
     weights, meta = checkpoint.load(winner.checkpoint)
-    config = {**winner.config, **setup.fixed}
+    config = {**winner.config, **{name: value for name, value in setup.fixed.items() if name not in winner.config}}
     scores: dict[str, Any] = {
         "val_accuracy": winner.val_accuracy,
         "test_accuracy": winner.test_accuracy,
@@ -65,21 +72,41 @@ def conclude(setup: TrialSetup, log: StudyLog, verdict: Verdict) -> StudyResult:
     }
     write_best(setup.folder, weights, {**description(setup, meta), **details})
     log.emit("result", winner=winner.number, verdict=str(verdict), **scores)
-    outcomes = [record.outcome for record in log.records.values()]
+    return _result(setup.spec, setup.splits, setup.folder, details, log.records)
+
+
+def known_result(prepared: Prepared, records: Records, done: Event) -> StudyResult:
+    """The result of a study that an earlier run finished, `done` being the last event of its journal.
+
+    Raises:
+        DamagedStudy: its files are not what that run wrote.
+    """
+    path = prepared.folder / DESCRIPTION
+    try:
+        result = _result(prepared.spec, prepared.splits, prepared.folder, json.loads(path.read_text()), records)
+    except (OSError, KeyError, ValueError) as error:
+        raise DamagedStudy(f"{path} cannot be read ({error}); restore it from a copy") from error
+    return dataclasses.replace(
+        result, seconds=done["seconds"], experiment_id=done["experiment_id"], unsent=done["unsent"]
+    )
+
+
+def _result(spec: StudySpec, splits: Splits, folder: Path, details: Mapping[str, Any], records: Records) -> StudyResult:
+    outcomes = [record.outcome for record in records.values()]
     return StudyResult(
-        name=setup.spec.name,
-        model=setup.spec.model,
-        dataset=setup.splits.name,
-        score=setup.splits.score,
-        folder=setup.folder,
-        config=config,
-        trial=winner.number,
-        verdict=str(verdict),
-        checkpoint=setup.folder / WEIGHTS,
+        name=spec.name,
+        model=spec.model,
+        dataset=splits.name,
+        score=splits.score,
+        folder=folder,
+        config=details["config"],
+        trial=details["trial"],
+        verdict=details["verdict"],
+        checkpoint=folder / WEIGHTS,
         trials=len(outcomes),
         stopped=outcomes.count("stopped"),
         diverged=outcomes.count("diverged"),
         failed=outcomes.count("failed"),
-        records=log.records,
-        **scores,
+        records=records,
+        **details["scores"],
     )

@@ -18,7 +18,8 @@ from datasets import Splits
 from search_spaces import SearchSpace
 from search_spaces.one_factor import STUDY_KEYS, OneFactor
 from tuning.addresses import check_tracking
-from tuning.errors import NoResources
+from tuning.changes import OF_A_RUN, Changes, anchored, differences, space_differences
+from tuning.errors import DamagedStudy, NoResources
 from tuning.spec import HParams, StudySpec, model_options
 
 STUDY_FILE = "study.json"  # a folder is a study's from when this lies in it: before, nothing was searched
@@ -33,6 +34,7 @@ class Prepared:
     splits: Splits
     one_factor: OneFactor | None = None
     levels: Mapping[str, Prepared] = field(default_factory=dict)
+    changes: Changes | None = None  # of a resumed study
 
     @property
     def folder(self) -> Path:
@@ -61,8 +63,9 @@ def prepare(spec: StudySpec, space: SearchSpace | None = None, *, resume: bool =
         ConnectionError: the data could not be downloaded, or Ray or MLflow does not answer.
         NoResources: this machine has not what one trial asks for.
     """
-    _check_places(spec, resume)
-    return _fit(spec, space or search_spaces.for_model(spec.model), load(spec))
+    space = space or search_spaces.for_model(spec.model)
+    _check_places(spec, space, resume)
+    return _fit(spec, space, load(spec))
 
 
 def prepare_one_factor(spec: StudySpec, one_factor: OneFactor, *, resume: bool = False) -> Prepared:
@@ -71,7 +74,7 @@ def prepare_one_factor(spec: StudySpec, one_factor: OneFactor, *, resume: bool =
     Raises:
         ValueError, ConnectionError, NoResources: as `prepare`, naming the level where one of them is to blame.
     """
-    _check_places(spec, resume)
+    _check_places(spec, one_factor, resume)
     loaded: dict[tuple[object, ...], Splits] = {}
     levels: dict[str, Prepared] = {}
     for name in one_factor.levels:
@@ -106,11 +109,13 @@ def load(spec: StudySpec) -> Splits:
     )
 
 
-def _check_places(spec: StudySpec, resume: bool) -> None:
+def _check_places(spec: StudySpec, space: SearchSpace | OneFactor, resume: bool) -> None:
     """That Ray and MLflow answer, the folder is free and this machine takes a trial."""
     check_address(spec.address)
     check_tracking(spec.tracking_uri)
-    _check_folder(Path(spec.results_dir).absolute(), spec.name, resume)
+    _check_folder(Path(spec.results_dir).absolute())
+    if not resume:
+        _check_name(spec, space)
     if spec.address == "local":
         slots(spec, local_resources())
 
@@ -158,14 +163,35 @@ def slots(spec: StudySpec, cluster: Resources) -> tuple[int, Resources]:
     return count, trial
 
 
-def _check_folder(results: Path, name: str, resume: bool) -> None:
+def _check_folder(results: Path) -> None:
     existing = next(path for path in (results, *results.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise ValueError(f"results_dir {results}: cannot write to {existing}; choose another --results-dir")
-    if not resume and (results / name / STUDY_FILE).exists():
-        raise ValueError(
-            f"there is a study {name!r} in {results}; go on with --resume {name}, or choose another --name"
-        )
+
+
+def _check_name(spec: StudySpec, space: SearchSpace | OneFactor) -> None:
+    """That there is no such study yet; names what is asked otherwise than there."""
+    folder = Path(spec.results_dir).absolute() / spec.name
+    if not (folder / STUDY_FILE).exists():
+        return
+    from tuning import study_file  # imports torch
+
+    lines: list[str] = []
+    try:
+        started, started_space = study_file.read(folder)
+        given = {name: value for name, value in dataclasses.asdict(anchored(spec)).items() if name not in OF_A_RUN}
+        if isinstance(space, OneFactor):  # its trials and seeds may follow from its levels
+            given = {name: value for name, value in given.items() if name not in ("trials", "seeds")}
+        lines = differences(started, given)
+        if isinstance(space, SearchSpace) and isinstance(started_space, SearchSpace):
+            lines += space_differences(started_space, space)
+    except (DamagedStudy, ValueError):  # of no use to say what differs; --resume tells what is wrong
+        pass
+    but = f", which differs ({'; '.join(lines)})" if lines else ""
+    raise ValueError(
+        f"there is a study {spec.name!r} in {folder.parent}{but}; go on with --resume {spec.name}, "
+        "or choose another --name"
+    )
 
 
 def _largest(name: str, space: SearchSpace) -> int:

@@ -63,6 +63,9 @@ def apply(records: Records, event: Event) -> None:
     elif kind == "end":
         record = records[event["trial"]]
         record.outcome, record.reason, record.ended = event["outcome"], event["reason"], event["time"]
+    elif kind == "changed":  # what was fixed for all trials so far is so for them alone
+        for record in records.values():
+            record.config = {**event["fixed"], **record.config}
     elif kind == "test":
         records[event["trial"]].test_accuracy = event["accuracy"]
 

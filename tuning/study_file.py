@@ -7,15 +7,16 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from optuna.distributions import distribution_to_json, json_to_distribution
 
-import datasets
 from search_spaces import Condition, SearchSpace
 from search_spaces.one_factor import OneFactor
-from tuning.addresses import absolute_uri
+from tuning.changes import anchored
 from tuning.checkpoint import write_json
 from tuning.errors import DamagedStudy
 from tuning.prepare import STUDY_FILE, Prepared
@@ -27,15 +28,9 @@ PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy")
 
 def write(prepared: Prepared, format: Format, speeds: Mapping[Format, float]) -> None:
     """Writes the description of a study about to search; `speeds` are images/s of the formats that were timed."""
-    spec, space, splits = prepared.spec, prepared.space, prepared.splits
+    splits = prepared.splits
     description = {
-        "spec": dataclasses.asdict(_anchored(spec)),
-        "space": {
-            "distributions": {name: distribution_to_json(d) for name, d in space.distributions.items()},
-            "baseline": dict(space.baseline),
-            "fixed": dict(space.fixed),
-            "conditions": dict(space.conditions),
-        },
+        **_asked(prepared),
         "data": {
             "classes": list(splits.classes),
             "train": len(splits.train),
@@ -51,6 +46,27 @@ def write(prepared: Prepared, format: Format, speeds: Mapping[Format, float]) ->
     if prepared.one_factor:
         description["one_factor"] = dataclasses.asdict(prepared.one_factor)
     write_json(prepared.folder / STUDY_FILE, description)
+
+
+def change(prepared: Prepared, lines: Sequence[str]) -> None:
+    """Writes what a resumed study is asked to do from now on, and keeps in words what that changes."""
+    path = prepared.folder / STUDY_FILE
+    known = json.loads(path.read_text())
+    entry = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "changes": list(lines)}
+    write_json(path, {**known, **_asked(prepared), "history": [*known.get("history", []), entry]})
+
+
+def _asked(prepared: Prepared) -> dict[str, Any]:
+    space = prepared.space
+    return {
+        "spec": dataclasses.asdict(anchored(prepared.spec)),
+        "space": {
+            "distributions": {name: distribution_to_json(d) for name, d in space.distributions.items()},
+            "baseline": dict(space.baseline),
+            "fixed": dict(space.fixed),
+            "conditions": dict(space.conditions),
+        },
+    }
 
 
 def read(folder: Path) -> tuple[StudySpec, SearchSpace | OneFactor]:
@@ -78,20 +94,6 @@ def read(folder: Path) -> tuple[StudySpec, SearchSpace | OneFactor]:
         )
     except (KeyError, json.JSONDecodeError) as error:
         raise DamagedStudy(f"{path} is damaged ({error}); restore it from a copy") from error
-
-
-def _anchored(spec: StudySpec) -> StudySpec:
-    """The spec with absolute paths, so that a study can be resumed from any folder."""
-    dataset = spec.dataset
-    if dataset not in datasets.names() and Path(dataset).is_dir():
-        dataset = str(Path(dataset).absolute())
-    return dataclasses.replace(
-        spec,
-        dataset=dataset,
-        data_dir=str(Path(spec.data_dir).absolute()),
-        results_dir=str(Path(spec.results_dir).absolute()),
-        tracking_uri=absolute_uri(spec.tracking_uri),
-    )
 
 
 def read_format(folder: Path) -> Format | None:

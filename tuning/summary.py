@@ -56,10 +56,10 @@ def _space_table(model: str, space: SearchSpace) -> Table:
     table = Table(title=f"search space of {model}", title_justify="left")
     for title in ("hyperparameter", "values", "published recipe"):
         table.add_column(title)
-    for name, distribution in space.distributions.items():
-        table.add_row(name, _values(distribution) + _condition(space, name), _short(space.recipe.get(name, "-")))
+    for name in space.distributions:
+        table.add_row(name, space.describe(name), _short(space.recipe.get(name, "-")))
     for name, value in space.fixed.items():
-        table.add_row(name, f"always {_short(value)}", _short(value))
+        table.add_row(name, space.describe(name), _short(value))
     return table
 
 
@@ -168,21 +168,6 @@ def _whereabouts(prepared: Prepared, result: StudyResult | OneFactorResult) -> l
 def _facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:
     for name, fact in facts:  # whole lines, so that paths and addresses can be copied
         console.print(f"{name:<10}  {fact}", soft_wrap=True, markup=False, highlight=False)
-
-
-def _values(distribution: object) -> str:
-    choices = getattr(distribution, "choices", None)
-    if choices:
-        return " | ".join(map(_short, choices))
-    low, high, log = (getattr(distribution, name) for name in ("low", "high", "log"))
-    return f"{_short(low)} .. {_short(high)}{', log' if log else ''}"
-
-
-def _condition(space: SearchSpace, name: str) -> str:
-    if name not in space.conditions:
-        return ""
-    choice, value = space.conditions[name]
-    return f" where {choice} is {value}"
 
 
 def _short(value: object) -> str:
