@@ -57,7 +57,7 @@ def recording(
         for event in events:
             meter.observe(event)
         journal = Journal(path)
-        tracker = Tracker(spec, dataset, params)
+        tracker = Tracker(spec, dataset, params, events)
         try:
             yield tracker, StudyLog(journal, replay(events), meter, [tracker, *observers])
         except BaseException as error:
