@@ -61,6 +61,31 @@ class SearchSpace:
         unmet = {name for name, (choice, value) in self.conditions.items() if config[choice] != value}
         return {name: value for name, value in config.items() if name not in unmet}
 
+    def fitting(self, config: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What this space searches of a configuration of another space; None if it could not have come from this one.
+
+        The configuration must name all that the two spaces do not have in common.
+        """
+        if any(name in config and config[name] != value for name, value in self.fixed.items()):
+            return None
+        part = self.active({name: config.get(name) for name in self.distributions})
+        if not set(config) <= {*self.distributions, *self.fixed}:
+            return None
+        return part if all(_lies_in(self.distributions[name], value) for name, value in part.items()) else None
+
+    def describe(self, name: str) -> str:
+        """The values that a hyperparameter may take, in words."""
+        if name in self.fixed:
+            return f"always {_short(self.fixed[name])}"
+        if name not in self.distributions:
+            return "nothing"
+        where = " where {} is {}".format(*self.conditions[name]) if name in self.conditions else ""
+        distribution = self.distributions[name]
+        if choices := getattr(distribution, "choices", None):
+            return " | ".join(map(_short, choices)) + where
+        low, high, log = (getattr(distribution, key) for key in ("low", "high", "log"))
+        return f"{_short(low)} .. {_short(high)}{', log' if log else ''}{where}"
+
     @property
     def recipe(self) -> dict[str, Any]:
         """The whole baseline configuration, fixed values included."""
@@ -97,6 +122,17 @@ def from_file(path: str | Path, base: SearchSpace) -> SearchSpace:
     from search_spaces.override import read_file
 
     return read_file(Path(path), base)
+
+
+def _lies_in(distribution: BaseDistribution, value: Any) -> bool:
+    choices = getattr(distribution, "choices", None)
+    if value is None or choices is not None:
+        return choices is not None and value in choices
+    return distribution._contains(distribution.to_internal_repr(value))
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _spaces(table: str) -> Mapping[str, SearchSpace]:

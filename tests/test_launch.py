@@ -1,5 +1,6 @@
 """The command line as its user meets it: real processes, one clear line for each mistake, and nothing left behind."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -12,6 +13,11 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
+
+from tuning import study_file
+from tuning.prepare import prepare
+from tuning.spec import StudySpec
+from tuning.training import Format
 
 ROOT = Path(__file__).parent.parent
 
@@ -26,13 +32,26 @@ def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The study.json of a study of resnet20 with all defaults, its folder written as PLACE."""
+    folder = tmp_path_factory.mktemp("started")
+    with contextlib.chdir(folder):
+        prepared = prepare(StudySpec(model="resnet20", name="started"))
+        prepared.folder.mkdir(parents=True)
+        study_file.write(prepared, Format(), {})
+        return (prepared.folder / "study.json").read_text().replace(str(folder), "PLACE")
+
+
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder with a study's name taken, a broken image folder, a lone class, bad YAML files and a damaged study."""
+def place(tmp_path: Path, started: str) -> Path:
+    """A folder with a started study, a name taken, broken images, a lone class, bad YAML files, a damaged study."""
     (tmp_path / "results" / "taken").mkdir(parents=True)
     (tmp_path / "results" / "taken" / "study.json").write_text("{}")
     (tmp_path / "results" / "damaged").mkdir()
     (tmp_path / "results" / "damaged" / "study.json").write_text('{"spec"')
+    (tmp_path / "results" / "started").mkdir()
+    (tmp_path / "results" / "started" / "study.json").write_text(started.replace("PLACE", str(tmp_path)))
     (tmp_path / "space.yaml").write_text("lr: 0.1\nlrr: 1\n")
     (tmp_path / "levels.yaml").write_text("model: resnet20\nlevels: {none: {}, some: {mixup: 0.2}}\n")
     (tmp_path / "wrong.yaml").write_text("model: resnet20\nlevels: {none: {}, some: {lrr: 1}}\n")
@@ -71,7 +90,7 @@ MISTAKES = [
     (["--model", "resnet20", "--dataset", "lone"], 2, "needs at least two class folders with images, found only cat"),
     (["--model", "resnet20", "--dataset", "broken"], 2, "broken/cat/text.jpg is no JPEG, PNG, BMP, WEBP, GIF or"),
     (["--model", "resnet20", "--trials", "0"], 2, "trials must be a whole number from 1 to 100,000, got 0"),
-    (["--model", "resnet20", "--trials", "ten"], 2, "argument --trials: invalid int value: 'ten'"),
+    (["--model", "resnet20", "--trials", "ten"], 2, "--trials: must be a whole number such as 40, or +40, got 'ten'"),
     (["--model", "resnet20", "--epochs", "-3"], 2, "epochs must be a whole number from 1 to 100,000, got -3"),
     (["--model", "resnet20", "--seed", "-1"], 2, "seed must be a whole number from 0"),
     (["--model", "resnet20", "--time-budget", "soon"], 2, "must be a time such as 90, 30m or 2h, got 'soon'"),
@@ -98,7 +117,12 @@ MISTAKES = [
     (["--model", "resnet20", "--tracking-uri", "sqlite:///no/such/x.db"], 2, "names no file in an existing folder"),
     (["--model", "resnet20", "--results-dir", "file"], 2, "cannot write to"),
     (["--resume", "nowhere"], 2, "no study to resume in"),
-    (["--resume", "taken", "--trials", "3"], 2, "--resume takes the study as it was started; leave out --trials"),
+    (["--resume", "started", "--epochs", "27", "--model", "resnet32"], 2, "and the search space alone, not model: "
+     "resnet20 in the study, resnet32 asked for; epochs: 9 in the study, 27 asked for; start another study for that"),
+    (["--model", "resnet20", "--name", "started", "--epochs", "27", "--set", "lr=0.1"], 2, "differs (epochs: 9 in "
+     "the study, 27 asked for; lr: 0.01 .. 0.5, log in the study, always 0.1 asked for); go on with --resume started"),
+    (["--model", "resnet20", "--trials", "+5"], 2, "trials +5 adds to a study that was started; give --resume NAME"),
+    (["--model", "resnet20", "--set", "gpu_hours=1"], 7, "gpu_hours counts GPUs, but there are none; take"),
     (["--resume", "damaged"], 6, "study.json is damaged"),
     (["--model", "resnet20", "--cpus-per-trial", "1000"], 7, "a trial asks for 1000 CPUs, 0 GPUs, there are"),
     (["--model", "resnet20", "--gpus-per-trial", "2"], 2, "gpus_per_trial must be a number from 0 to 1"),

@@ -8,6 +8,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 
 from search_spaces import SearchSpace
+from tuning.budget import Meter
 from tuning.journal import Journal
 from tuning.leaderboard import ArchitectureResult, markdown, rows
 from tuning.portfolio import PortfolioSearcher
@@ -124,7 +125,7 @@ def test_no_recipe_is_stopped() -> None:
     scheduler = make_scheduler(spec())
 
     class Trial:
-        trial_id, config = "x", {"model": "resnet20"}  # noqa: RUF012
+        trial_id, config = "x", {"model": "resnet20"}
 
     def decide(number: int, score: float) -> str:
         return scheduler.on_trial_result(None, Trial(), {"trial": number, "epoch": 3, METRIC: score})  # type: ignore[arg-type]
@@ -157,7 +158,7 @@ def test_data_is_shared_where_the_size_is_the_same(tmp_path: Path) -> None:
 
 def test_each_architecture_keeps_the_checkpoint_of_its_best(tmp_path: Path) -> None:
     """Of the others the best of all do; the published recipes always."""
-    log = StudyLog(Journal(tmp_path / "journal.jsonl"), {}, [])
+    log = StudyLog(Journal(tmp_path / "journal.jsonl"), {}, Meter(), [])
     recorder = Recorder(log, make_scheduler(spec()), tmp_path, spec(epochs=1), keep=1)
 
     class Trial:

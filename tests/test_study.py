@@ -26,6 +26,7 @@ from tuning.export import load_best
 from tuning.finals import Finalist, Verdict
 from tuning.journal import read
 from tuning.loader import Loader
+from tuning.lock import only_driver
 from tuning.optuna_study import open_study
 from tuning.prepare import prepare
 from tuning.record import replay
@@ -82,8 +83,8 @@ def test_the_journal_tells_the_same_story(finished: Finished) -> None:
     assert {n: dataclasses.asdict(r) for n, r in replayed.items()} == {
         n: dataclasses.asdict(r) for n, r in finished.result.records.items()
     }
-    assert events[-1]["event"] == "result"
-    assert events[-1]["winner"] == finished.result.trial
+    assert [event["event"] for event in events[-2:]] == ["result", "done"]
+    assert events[-2]["winner"] == finished.result.trial
 
 
 def test_the_folder_holds_what_is_needed_and_no_more(finished: Finished) -> None:
@@ -267,11 +268,9 @@ def test_finals_over_seeds_train_again_and_give_an_interval(ray_session: None, t
 
 
 def test_a_running_study_cannot_be_started_again(ray_session: None, tmp_path: Path) -> None:
-    from filelock import FileLock
-
     prepared = prepare(small(tmp_path))
     prepared.folder.mkdir()
-    with FileLock(prepared.folder / ".lock"), pytest.raises(Locked, match="is being run by another process"):
+    with only_driver(prepared.folder), pytest.raises(Locked, match=f"is being run by process {os.getpid()} on "):
         run(prepared)
 
 

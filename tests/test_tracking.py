@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tuning.addresses import absolute_uri, check_tracking
-from tuning.record import Records, apply
+from tuning.record import Records, apply, replay
 from tuning.spec import StudySpec
 from tuning.tracking import Tracker
 
@@ -90,6 +90,36 @@ def test_a_server_that_dies_delays_nothing_and_what_it_missed_is_counted(
         study.tell("report", trial=0, metrics={"epoch": epoch, "val_accuracy": 0.6})
     assert time.monotonic() - before < 1, "telling is only noting down"
     assert study.tracker.close("FINISHED") == 2, "the trial's run and the study's"
+
+
+def test_what_a_killed_run_did_not_send_comes_with_the_next(tmp_path: Path) -> None:
+    """The journal holds more than MLflow was told, for a trial that goes on, one that ended and one without a run."""
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    events = [
+        *({"event": "start", "trial": number, "config": {"lr": 0.1}} for number in (0, 1, 2)),
+        *(
+            {"event": "report", "trial": number, "metrics": {"epoch": epoch, "val_accuracy": epoch / 8}}
+            for number in (0, 1, 2)
+            for epoch in (1, 2)
+        ),
+        {"event": "end", "trial": 1, "outcome": "stopped", "reason": "weak"},
+        {"event": "end", "trial": 2, "outcome": "completed", "reason": ""},
+    ]
+    events = [{"time": float(second), **event} for second, event in enumerate(events)]
+    told = [event for event in events if event["trial"] == 0 or (event["trial"] == 1 and event["event"] != "end")]
+    first = Tracker(spec(uri), "digits", {})
+    for event in told[:-1]:
+        first(event, replay(told))
+    assert first.close("KILLED") == 0
+    second = Tracker(spec(uri), "digits", {}, events)
+    assert second.close("FINISHED") == 0
+    client = MlflowClient(uri)
+    runs = client.search_runs([second.experiment_id], "tags.kind = 'trial'")
+    assert {run.data.tags["trial"]: run.info.status for run in runs} == {"0": "RUNNING", "1": "KILLED", "2": "FINISHED"}
+    assert len(runs) == 3
+    for run in runs:
+        history = client.get_metric_history(run.info.run_id, "val_accuracy")
+        assert [(metric.step, metric.value) for metric in history] == [(1, 0.125), (2, 0.25)]
 
 
 def test_addresses(tmp_path: Path) -> None:

@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 import ray
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from ray import cloudpickle, tune
 from ray.tune.search import Searcher
 
 import datasets
 from tuning.spec import METRIC, StudySpec
 from tuning.training import Format
-from tuning.trial import TrialSetup, run_trial, trial_name, trial_number
+from tuning.trial import SAVING_SHARE, Saving, TrialSetup, run_trial, trial_name, trial_number
 
 PLAIN = {"lr": 0.05, "batch_size": 64, "augmentation": "crop_flip", "erasing": 0.3, "mixup": 0.2}
 OTHER = {"lr": 0.01, "batch_size": 32, "augmentation": "none", "ema_decay": 0.9, "optimizer": "adamw"}
@@ -138,6 +140,30 @@ def test_a_diverged_trial_ends_at_once_and_is_not_retried(
     assert diverged.metrics["diverged"] is True
     assert diverged.metrics["epoch"] < 3
     assert np.isnan(diverged.metrics[METRIC])
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 100), st.floats(0.001, 10)), min_size=1, max_size=50))
+def test_saving_takes_its_share_at_most_but_for_the_first(costs: list[tuple[float, float]]) -> None:
+    saving, taken = Saving(), list[float]()
+    for training, cost in costs:
+        if saving.due(training):
+            taken.append(cost)
+            saving.took(cost)
+    assert taken, "the first epoch is always saved"
+    assert sum(taken[:-1]) <= SAVING_SHARE * saving.trained or len(taken) == 1
+
+
+def test_a_cheap_state_is_saved_after_every_epoch_and_a_dear_one_after_some() -> None:
+    def saved(cost: float) -> list[int]:
+        saving, epochs = Saving(), []
+        for epoch in range(1, 13):
+            if saving.due(1.0):
+                saving.took(cost)
+                epochs.append(epoch)
+        return epochs
+
+    assert saved(0.02) == list(range(1, 13))
+    assert saved(0.125) == [1, 5, 8, 10]
 
 
 def test_names_and_numbers_are_inverse() -> None:

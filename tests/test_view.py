@@ -1,5 +1,6 @@
 """The terminal's numbers and lines, with a clock that the test moves."""
 
+import dataclasses
 import io
 
 import pytest
@@ -51,11 +52,14 @@ def test_the_remaining_time_extrapolates_pace_and_length() -> None:
 
 def test_a_resumed_study_does_not_count_old_epochs_as_pace() -> None:
     shown, clock, _ = view(terminal=False)
-    shown.records = records(record(0, 10, "completed"))
     shown.enter("search")
+    shown({"event": "search", "epochs": 10, "seconds": 50.0}, records(record(0, 10, "completed")))
     clock.now = 10.0
     shown.records = records(record(0, 10, "completed"), record(1, 5))  # 5 epochs in 10 s
     assert shown.remaining() == pytest.approx(2.0 * (3 * 10 - 5))
+    for fields, seconds in (({"epoch_budget": 27}, 2.0 * (27 - 15)), ({"time_budget": 80.0}, 80.0 - 50.0 - 10.0)):
+        shown.spec = dataclasses.replace(spec(), **fields)
+        assert shown.remaining() == pytest.approx(seconds)
 
 
 def test_plain_lines_tell_each_end_once() -> None:

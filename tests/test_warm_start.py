@@ -15,9 +15,10 @@ from PIL import Image
 
 import search_spaces
 from search_spaces import Condition, SearchSpace
+from tuning.budget import Meter
 from tuning.journal import Journal
 from tuning.prepare import prepare
-from tuning.record import TrialRecord
+from tuning.record import StudyLog, TrialRecord
 from tuning.spec import HParams, StudySpec
 from tuning.study import _replayed
 from tuning.study_file import write
@@ -204,10 +205,12 @@ def test_auto_takes_the_most_alike_first(tmp_path: Path) -> None:
 def test_they_are_the_first_trials_and_each_comes_once(tmp_path: Path) -> None:
     past("old", tmp_path, TRIALS)
     prepared = prepare(spec_of("new", tmp_path, warm_start="old"))
-    searcher, _ = _replayed(prepared, {})
+    log = StudyLog(Journal(tmp_path / "journal.jsonl"), {}, Meter(), [])
+    searcher, _ = _replayed(prepared, log)
     assert [searcher.suggest(name) for name in "abc"] == [BASELINE, GOOD, OTHER]
     earlier = {number: TrialRecord(number, config, 0.0) for number, config in enumerate([BASELINE, GOOD])}
-    searcher, _ = _replayed(prepared, earlier)
+    searcher, _ = _replayed(prepared, StudyLog(log.journal, earlier, Meter(), []))
+    log.journal.close()
     assert [searcher.suggest(name) for name in "abc"] == [BASELINE, GOOD, OTHER], "two go on, one is new"
     assert searcher.suggest("d") not in (BASELINE, GOOD, OTHER)
 

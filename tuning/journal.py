@@ -11,13 +11,9 @@ from typing import Any
 
 Event = dict[str, Any]
 
-DURABLE = {
-    "study",
-    "start",
-    "end",
-    "test",
-    "result",
-}  # losing one of these would lose work; a lost report is only repeated
+# Losing one of these would lose work, or do it twice. A report needs no care of its own: the checkpoint that a trial
+# goes on from comes after it, and a line on the disk has all lines before it there too.
+DURABLE = {"search", "start", "checkpoint", "end", "budget", "changed", "test", "result", "done"}
 
 
 class DamagedJournal(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import shlex
 import signal
@@ -16,10 +17,12 @@ from rich.console import Console
 
 from search_spaces.one_factor import OneFactor
 from tuning import options, summary
+from tuning.changes import Spaces, extend
 from tuning.errors import Interrupted, StudyError
 from tuning.interrupt import Interrupt
 from tuning.levels import OneFactorResult
 from tuning.prepare import STUDY_FILE, Prepared, prepare, prepare_one_factor
+from tuning.spec import StudySpec
 from tuning.view import View
 
 if TYPE_CHECKING:
@@ -59,10 +62,13 @@ def _prepared(args: argparse.Namespace) -> Prepared:
     if args.resume:
         from tuning import study_file  # imports torch
 
-        spec, space = study_file.read(Path(args.results_dir or "results").absolute() / args.resume)
-    else:
-        spec, space = options.request(args)
-    resume = bool(args.resume)
+        started = study_file.read(Path(args.results_dir or "results").absolute() / args.resume)
+        spec, space, changes = extend(*started, *options.asked(args), args.space)
+        return dataclasses.replace(_prepare(spec, space, resume=True), changes=changes)
+    return _prepare(*options.request(args))
+
+
+def _prepare(spec: StudySpec, space: Spaces | OneFactor, *, resume: bool = False) -> Prepared:
     if isinstance(space, OneFactor):
         return prepare_one_factor(spec, space, resume=resume)
     return prepare(spec, space, resume=resume)

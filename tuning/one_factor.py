@@ -19,7 +19,7 @@ from tuning.interrupt import Interrupt
 from tuning.levels import OneFactorResult, collect
 from tuning.prepare import Prepared, slots
 from tuning.record import ENDED, Observer, StudyLog
-from tuning.recording import Phases, check_any_trained, recording
+from tuning.recording import Phases, check_any_trained, finished, keep_changes, recording
 from tuning.report import REPORT
 from tuning.scheduler import make_scheduler
 from tuning.spec import METRIC
@@ -39,10 +39,17 @@ def run(
 ) -> OneFactorResult:
     """Runs a prepared one-factor study, or what is left of it; the arguments are those of `study.run`."""
     spec, folder = prepared.spec, prepared.folder
+    if done := finished(prepared):
+        records, last = done
+        return dataclasses.replace(
+            collect(prepared, records),
+            seconds=last["seconds"], experiment_id=last["experiment_id"], unsent=last["unsent"],
+        )  # fmt: skip
     interrupt, phases = interrupt or Interrupt(), Phases(phase)
     phases.enter("start-up")
     params = {**dataclasses.asdict(spec), **prepared.space.fixed}
     with recording(folder, spec, prepared.splits.name, params, observers) as (tracker, log):
+        keep_changes(prepared, log)
         with session(spec.address) as cluster:
             interrupt.claim()
             count, trial = slots(spec, cluster)
@@ -66,6 +73,7 @@ def run(
         files = (folder / REPORT, folder / LEVELS_FILE)
         unsent = tracker.close("FINISHED", one_factor_report.markdown(result), files)
         phases.enter("")
+        log.emit("done", seconds=phases.seconds, experiment_id=tracker.experiment_id, unsent=unsent)
     return dataclasses.replace(result, seconds=phases.seconds, experiment_id=tracker.experiment_id, unsent=unsent)
 
 

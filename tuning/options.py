@@ -17,13 +17,12 @@ import models
 import search_spaces
 from search_spaces import SearchSpace, limits
 from search_spaces.one_factor import OneFactor
-from tuning.prepare import Spaces
+from tuning.changes import BUDGETS, More, Spaces
 from tuning.spec import StudySpec
 
 FIELDS = {field.name: field for field in dataclasses.fields(StudySpec)}
 UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 SEARCH_ONLY = ("scheduler", "sampler", "grace_epochs", "reduction_factor", "objectives", "constraints", "warm_start")
-WITH_RESUME = ("resume", "results_dir", "address", "dry_run")
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--data-dir", metavar="DIR", help=_help("data_dir", "where data sets lie or are downloaded to"))
     p.add_argument(
-        "--trials", type=int, metavar="N", help=_help("trials", "configurations to try, published recipes first")
+        "--trials", type=_count, metavar="N", help=_help("trials", "configurations to try, published recipes first")
     )
     p.add_argument("--epochs", type=int, metavar="N", help=_help("epochs", "full length of a training"))
     p.add_argument(
@@ -75,7 +74,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--tracking-uri", metavar="URI", help=_help("tracking_uri", "MLflow store or server"))
     p.add_argument("--results-dir", metavar="DIR", help=_help("results_dir", "where the folder of the study is made"))
     p.add_argument("--dry-run", action="store_true", help="show what would be done, start nothing")
-    p.add_argument("--resume", metavar="NAME", help="go on with a study that was interrupted")
+    p.add_argument("--resume", metavar="NAME", help="go on with a study; --trials +50, --time-budget +30m, "
+                   "--space FILE and --set lr=RANGE change its budget and space")  # fmt: skip
     return p
 
 
@@ -83,12 +83,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The flags, with what argparse cannot check checked."""
     p = parser()
     args = p.parse_args(argv)
-    if args.resume:
-        given = [name for name, value in vars(args).items() if value and name not in WITH_RESUME]
-        if given:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-            p.error(f"--resume takes the study as it was started; leave out {flags}")
-    elif not args.model and not args.space:
+    if not args.resume and not args.model and not args.space:
         p.error("--model is required, such as --model resnet18; python -m models lists all")
     return args
 
@@ -99,8 +94,9 @@ def request(args: argparse.Namespace) -> tuple[StudySpec, Spaces | OneFactor]:
     Raises:
         ValueError: naming the flag or field and what it may be.
     """
-    fields, values = _settings(args.set)
-    given = {name: getattr(args, name) for name in FIELDS if getattr(args, name, None) is not None} | fields
+    given, values = asked(args)
+    if added := [f"{name} {given[name]}" for name in BUDGETS if isinstance(given.get(name), More)]:
+        raise ValueError(f"{added[0]} adds to a study that was started; give --resume NAME too")
     if one_factor := _one_factor(args, given, values):
         model = _model_of(one_factor, args)
         name = _name(args, Path(args.space).stem)
@@ -115,6 +111,16 @@ def request(args: argparse.Namespace) -> tuple[StudySpec, Spaces | OneFactor]:
     name = _name(args, f"{len(args.model)}-architectures" if rivals else first)
     spec = StudySpec(**{**given, "model": first, "rivals": tuple(rivals), "name": name})
     return spec, {model: _space(args, model, values) for model in args.model}
+
+
+def asked(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of a study that flags and --set name, and what --set says of hyperparameters.
+
+    Raises:
+        ValueError: naming what --set does not know.
+    """
+    fields, values = _settings(args.set)
+    return {name: getattr(args, name) for name in FIELDS if getattr(args, name, None) is not None} | fields, values
 
 
 def _settings(texts: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -223,18 +229,26 @@ def _convert(key: str, text: str) -> Any:
     for kind in (int, float):
         if kind in kinds:
             try:
-                return kind(text)
+                return More(kind(text)) if key in BUDGETS and text.startswith("+") else kind(text)
             except ValueError:
                 what = "a whole number" if kind is int else "a number"
                 raise ValueError(f"--set {key} must be {what}, got {text!r}") from None
     return text
 
 
-def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text)
-    if not match or match[2] not in UNITS:
+def _count(text: str) -> int | More:
+    try:
+        return More(int(text)) if text.startswith("+") else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number such as 40, or +40, got {text!r}") from None
+
+
+def _seconds(text: str) -> float | More:
+    match = re.fullmatch(r"(\+?)(\d+(?:\.\d+)?)\s*([a-z]*)", text)
+    if not match or match[3] not in UNITS:
         raise argparse.ArgumentTypeError(f"must be a time such as 90, 30m or 2h, got {text!r}")
-    return float(match[1]) * UNITS[match[2]]
+    seconds = float(match[2]) * UNITS[match[3]]
+    return More(seconds) if match[1] else seconds
 
 
 def _help(field: str, text: str) -> str:

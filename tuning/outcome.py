@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from datasets import Splits
 from tuning import checkpoint
 from tuning.audit import Audit, audit
 from tuning.checkpoint import write_json
-from tuning.export import WEIGHTS, write_best
+from tuning.errors import DamagedStudy
+from tuning.export import DESCRIPTION, WEIGHTS, write_best
 from tuning.finals import Finalist, Verdict, description, margin
 from tuning.front import FRONT_FILE, FrontTrial
+from tuning.journal import Event
 from tuning.leaderboard import LEADERBOARD_FILE, ArchitectureResult
+from tuning.prepare import Prepared
 from tuning.record import Records, StudyLog, TrialRecord
 from tuning.spec import MODEL, StudySpec
 from tuning.study_file import git_commit, versions
@@ -56,8 +61,9 @@ def conclude(study: TrialSetup, log: StudyLog, verdicts: Mapping[str, Verdict]) 
     verdict = next(iter(verdicts.values()))
     winner, setup = verdict.winner, study.of(verdict.winner.config)
     weights, meta = checkpoint.load(winner.checkpoint)
-    config, scores = _config(setup, winner), _scores(verdict)
+    config, scores = _config(setup, winner.config), _scores(verdict)
     details = {
+        **description(setup, meta),
         "study": study.spec.name,
         "trial": winner.number,
         "config": config,
@@ -67,32 +73,60 @@ def conclude(study: TrialSetup, log: StudyLog, verdicts: Mapping[str, Verdict]) 
         "versions": versions(),
         "git_commit": git_commit(),
     }
-    write_best(setup.folder, weights, {**description(setup, meta), **details})
+    write_best(setup.folder, weights, details)
     front = _conclude_front(setup, log, verdict)
     architectures = _architectures(study, log, verdicts) if study.by_model else ()
     if architectures:
         write_json(setup.folder / LEADERBOARD_FILE, [dataclasses.asdict(each) for each in architectures])
     log.emit("result", winner=winner.number, verdict=str(verdict), **scores)
-    outcomes = [record.outcome for record in log.records.values()]
+    result = _result(study.spec, setup.splits, setup.folder, details, log.records)
+    return dataclasses.replace(result, front=front, architectures=architectures)
+
+
+def known_result(prepared: Prepared, records: Records, done: Event) -> StudyResult:
+    """The result of a study that an earlier run finished, `done` being the last event of its journal.
+
+    Raises:
+        DamagedStudy: its files are not what that run wrote.
+    """
+    path = prepared.folder / DESCRIPTION
+    try:
+        result = _result(prepared.spec, prepared.splits, prepared.folder, json.loads(path.read_text()), records)
+        path = prepared.folder / FRONT_FILE
+        front = json.loads(path.read_text()) if prepared.spec.goals.several else []
+        path = prepared.folder / LEADERBOARD_FILE
+        architectures = json.loads(path.read_text()) if prepared.architectures else []
+    except (OSError, KeyError, ValueError) as error:
+        raise DamagedStudy(f"{path} cannot be read ({error}); restore it from a copy") from error
+    return dataclasses.replace(
+        result,
+        front=tuple(FrontTrial(**member) for member in front),
+        architectures=tuple(ArchitectureResult(**each) for each in architectures),
+        seconds=done["seconds"],
+        experiment_id=done["experiment_id"],
+        unsent=done["unsent"],
+    )
+
+
+def _result(spec: StudySpec, splits: Splits, folder: Path, details: Mapping[str, Any], records: Records) -> StudyResult:
+    outcomes = [record.outcome for record in records.values()]
     return StudyResult(
-        name=study.spec.name,
-        model=setup.spec.model,
-        dataset=setup.splits.name,
-        score=setup.splits.score,
-        folder=setup.folder,
-        config=config,
-        trial=winner.number,
-        verdict=str(verdict),
-        checkpoint=setup.folder / WEIGHTS,
+        name=spec.name,
+        model=details["model"],
+        dataset=splits.name,
+        score=splits.score,
+        folder=folder,
+        config=details["config"],
+        trial=details["trial"],
+        verdict=details["verdict"],
+        checkpoint=folder / WEIGHTS,
         trials=len(outcomes),
         stopped=outcomes.count("stopped"),
         diverged=outcomes.count("diverged"),
         failed=outcomes.count("failed"),
-        records=log.records,
-        audit=_audit(study.spec, log.records),
-        front=front,
-        architectures=architectures,
-        **scores,
+        records=records,
+        audit=_audit(spec, records),
+        **details["scores"],
     )
 
 
@@ -116,7 +150,7 @@ def _conclude_front(setup: TrialSetup, log: StudyLog, verdict: Verdict) -> tuple
             trial=record.number,
             values={name: (record.best or {})[name] for name in setup.spec.goals.names},
             test_accuracy=record.test_accuracy,
-            config={**record.config, **setup.fixed},
+            config=_config(setup, record.config),
             checkpoint=f"trials/{trial_name(record.number)}/best.safetensors",
         )
         for record in members
@@ -153,13 +187,14 @@ def _architecture(
     if winner.number != first.number:
         gain = winner.test_accuracy - first.test_accuracy
         result = dataclasses.replace(result, gain=gain, margin=margin(winner, first))
-    config, scores = _config(setup, winner), _scores(verdict)
+    config, scores = _config(setup, winner.config), _scores(verdict)
     return dataclasses.replace(result, trial=winner.number, config=config, verdict=str(verdict), **scores)
 
 
-def _config(setup: TrialSetup, winner: Finalist) -> dict[str, Any]:
-    """All hyperparameters, those that were not searched included."""
-    return {name: value for name, value in {**winner.config, **setup.fixed}.items() if name != MODEL}
+def _config(setup: TrialSetup, config: Mapping[str, Any]) -> dict[str, Any]:
+    """All hyperparameters, those that are not searched included."""
+    whole = {**config, **{name: value for name, value in setup.fixed.items() if name not in config}}
+    return {name: value for name, value in whole.items() if name != MODEL}
 
 
 def _scores(verdict: Verdict) -> dict[str, Any]:

@@ -18,13 +18,13 @@ from datasets import Splits
 from search_spaces import SearchSpace
 from search_spaces.one_factor import STUDY_KEYS, OneFactor
 from tuning.addresses import check_tracking
-from tuning.errors import NoResources
+from tuning.changes import OF_A_RUN, Changes, Spaces, anchored, differences, space_differences
+from tuning.errors import DamagedStudy, NoResources
 from tuning.spec import HParams, StudySpec, model_options
 
 if TYPE_CHECKING:
     from tuning.warm_start import WarmStart
 
-Spaces = Mapping[str, SearchSpace]  # by architecture
 STUDY_FILE = "study.json"  # a folder is a study's from when this lies in it: before, nothing was searched
 
 
@@ -43,6 +43,7 @@ class Prepared:
     levels: Mapping[str, Prepared] = field(default_factory=dict)
     warm: WarmStart | None = None  # what earlier studies taught, where the spec asks for it; each architecture's own
     architectures: Mapping[str, Prepared] = field(default_factory=dict)
+    changes: Changes | None = None  # of a resumed study
 
     @property
     def folder(self) -> Path:
@@ -80,15 +81,15 @@ def prepare(spec: StudySpec, space: SearchSpace | Spaces | None = None, *, resum
         ConnectionError: the data could not be downloaded, or Ray or MLflow does not answer.
         NoResources: this machine has not what one trial asks for.
     """
-    _check_places(spec, resume)
-    spaces = {spec.model: space} if isinstance(space, SearchSpace) else space or {}
+    given = {spec.model: space} if isinstance(space, SearchSpace) else space or {}
+    spaces = {model: given.get(model) or search_spaces.for_model(model) for model in spec.architectures}
+    _check_places(spec, spaces, resume)
     loaded: dict[tuple[object, ...], Splits] = {}
     parts = {}
-    for model in spec.architectures:
+    for model, own in spaces.items():
         part = dataclasses.replace(spec, model=model, rivals=())
-        space = spaces.get(model) or search_spaces.for_model(model)
-        warm = _warm_start(part, space, resume) if spec.warm_start else None
-        parts[model] = dataclasses.replace(_fit(part, space, _load_once(part, loaded)), warm=warm)
+        warm = _warm_start(part, own, resume) if spec.warm_start else None
+        parts[model] = dataclasses.replace(_fit(part, own, _load_once(part, loaded)), warm=warm)
     first = parts[spec.model]
     return dataclasses.replace(first, spec=spec, architectures=parts) if spec.rivals else first
 
@@ -99,7 +100,7 @@ def prepare_one_factor(spec: StudySpec, one_factor: OneFactor, *, resume: bool =
     Raises:
         ValueError, ConnectionError, NoResources: as `prepare`, naming the level where one of them is to blame.
     """
-    _check_places(spec, resume)
+    _check_places(spec, one_factor, resume)
     loaded: dict[tuple[object, ...], Splits] = {}
     levels: dict[str, Prepared] = {}
     for name in one_factor.levels:
@@ -149,11 +150,13 @@ def _load_once(spec: StudySpec, loaded: dict[tuple[object, ...], Splits]) -> Spl
     return loaded[key]
 
 
-def _check_places(spec: StudySpec, resume: bool) -> None:
+def _check_places(spec: StudySpec, space: Spaces | OneFactor, resume: bool) -> None:
     """That Ray and MLflow answer, the folder is free and this machine takes a trial."""
     check_address(spec.address)
     check_tracking(spec.tracking_uri)
-    _check_folder(Path(spec.results_dir).absolute(), spec.name, resume)
+    _check_folder(Path(spec.results_dir).absolute())
+    if not resume:
+        _check_name(spec, space)
     if spec.address == "local":
         slots(spec, local_resources())
 
@@ -198,17 +201,41 @@ def slots(spec: StudySpec, cluster: Resources) -> tuple[int, Resources]:
         raise NoResources(f"a trial asks for {trial}, there are {cluster}; lower --cpus-per-trial or --gpus-per-trial")
     if "gpu_memory_mb" in spec.goals.costs and not trial.gpus:
         raise NoResources(f"gpu_memory_mb can only be measured where trials have a GPU, and a trial gets {trial}")
+    if spec.gpu_hours is not None and not trial.gpus:
+        raise NoResources("gpu_hours counts GPUs, but there are none; take epoch_budget or --time-budget")
     return count, trial
 
 
-def _check_folder(results: Path, name: str, resume: bool) -> None:
+def _check_folder(results: Path) -> None:
     existing = next(path for path in (results, *results.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise ValueError(f"results_dir {results}: cannot write to {existing}; choose another --results-dir")
-    if not resume and (results / name / STUDY_FILE).exists():
-        raise ValueError(
-            f"there is a study {name!r} in {results}; go on with --resume {name}, or choose another --name"
-        )
+
+
+def _check_name(spec: StudySpec, space: Spaces | OneFactor) -> None:
+    """That there is no such study yet; names what is asked otherwise than there."""
+    folder = Path(spec.results_dir).absolute() / spec.name
+    if not (folder / STUDY_FILE).exists():
+        return
+    from tuning import study_file  # imports torch
+
+    lines: list[str] = []
+    try:
+        started, started_space = study_file.read(folder)
+        given = {name: value for name, value in dataclasses.asdict(anchored(spec)).items() if name not in OF_A_RUN}
+        if isinstance(space, OneFactor):  # its trials and seeds may follow from its levels
+            given = {name: value for name, value in given.items() if name not in ("trials", "seeds")}
+        lines = differences(started, given)
+        if not isinstance(space, OneFactor) and not isinstance(started_space, OneFactor):
+            both = [model for model in space if model in started_space]
+            lines += [line for model in both for line in space_differences(started_space[model], space[model])]
+    except (DamagedStudy, ValueError):  # of no use to say what differs; --resume tells what is wrong
+        pass
+    but = f", which differs ({'; '.join(lines)})" if lines else ""
+    raise ValueError(
+        f"there is a study {spec.name!r} in {folder.parent}{but}; go on with --resume {spec.name}, "
+        "or choose another --name"
+    )
 
 
 def _largest(name: str, space: SearchSpace) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tuning.budget import Meter
 from tuning.journal import Event, Journal
 from tuning.spec import BASELINE, METRIC, MODEL
 
@@ -74,6 +75,9 @@ def apply(records: Records, event: Event) -> None:
     elif kind == "end":
         record = records[event["trial"]]
         record.outcome, record.reason, record.ended = event["outcome"], event["reason"], event["time"]
+    elif kind == "changed":  # what was fixed for all trials so far is so for them alone
+        for record in records.values():
+            record.config = {**event["fixed"], **record.config}
     elif kind == "test":
         records[event["trial"]].test_accuracy = event["accuracy"]
     elif kind == "front":
@@ -94,13 +98,14 @@ def recipe_of(record: TrialRecord, records: Records) -> TrialRecord | None:
 
 
 class StudyLog:
-    """Writes each event to the journal, then into the records, then shows it to the observers."""
+    """Writes each event to the journal, then into records and meter, then shows it to the observers."""
 
-    def __init__(self, journal: Journal, records: Records, observers: list[Observer]) -> None:
-        self.journal, self.records, self.observers = journal, records, observers
+    def __init__(self, journal: Journal, records: Records, meter: Meter, observers: list[Observer]) -> None:
+        self.journal, self.records, self.meter, self.observers = journal, records, meter, observers
 
     def emit(self, event: str, **fields: Any) -> None:
         written = self.journal.append({"event": event, **fields})
         apply(self.records, written)
+        self.meter.observe(written)
         for observer in self.observers:
             observer(written, self.records)

@@ -10,7 +10,7 @@ from ray.tune import Callback
 
 from tuning.front import pareto_front, ranked
 from tuning.record import ENDED, StudyLog, TrialRecord
-from tuning.scheduler import RungScheduler
+from tuning.scheduler import Decision, RungScheduler
 from tuning.spec import StudySpec
 from tuning.training import METRICS
 from tuning.trial import trial_name, trial_number
@@ -49,13 +49,15 @@ class Recorder(Callback):
             decision = self.scheduler.decisions.pop(number, None)
             if decision and not decision.go_on:
                 self._end(number, "stopped", decision.reason)
-            elif decision:
-                audited = {"audited": True} if decision.audited else {}
-                self.log.emit("go_on", trial=number, reason=decision.reason, **audited)
-        if result.get("broken"):
-            self._end(number, "stopped", f"stopped at epoch {result['epoch']}: {result['broken']}")
+            elif result.get("broken"):
+                self._end(number, "stopped", f"stopped at epoch {result['epoch']}: {result['broken']}")
+            elif result["epoch"] == self.epochs:
+                self._end(number, "completed", "")
+            else:
+                self._go_on(number, result, decision)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Ends a resumed trial whose earlier attempt had reported its last epoch, but was not ended any more."""
         number = trial_number(str(trial))
         if len(self.log.records[number].epochs) == self.epochs:
             self._end(number, "completed", "")
@@ -64,6 +66,13 @@ class Recorder(Callback):
         traceback = Path(trial.error_file).read_text().strip()  # of the worker; its last line says what went wrong
         print(traceback)  # goes to the study's log file
         self._end(trial_number(str(trial)), "failed", traceback.splitlines()[-1])
+
+    def _go_on(self, number: int, result: dict[str, Any], decision: Decision | None) -> None:
+        if decision:
+            audited = {"audited": True} if decision.audited else {}
+            self.log.emit("go_on", trial=number, reason=decision.reason, **audited)
+        if result["saved"]:
+            self.log.emit("checkpoint", trial=number, epoch=result["epoch"])
 
     def _end(self, number: int, outcome: str, reason: str) -> None:
         if self.log.records[number].outcome in ENDED:

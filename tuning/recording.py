@@ -9,13 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from tuning.errors import DamagedStudy, EveryTrialFailed, Interrupted, Locked
-from tuning.journal import DamagedJournal, Journal, read
-from tuning.record import Observer, StudyLog, replay
+from tuning import study_file
+from tuning.budget import Meter
+from tuning.errors import DamagedStudy, EveryTrialFailed, Interrupted
+from tuning.journal import DamagedJournal, Event, Journal, read
+from tuning.lock import only_driver
+from tuning.prepare import Prepared
+from tuning.record import ENDED, Observer, Records, StudyLog, replay
 from tuning.spec import StudySpec
 from tuning.tracking import Tracker
+
+JOURNAL = "journal.jsonl"
 
 
 class Phases:
@@ -47,24 +51,45 @@ def recording(
         DamagedStudy: its journal cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "journal.jsonl"
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            records = replay(read(path)[0])
-            journal = Journal(path)
-            tracker = Tracker(spec, dataset, params)
-            try:
-                yield tracker, StudyLog(journal, records, [tracker, *observers])
-            except BaseException as error:
-                tracker.close("KILLED" if isinstance(error, Interrupted | KeyboardInterrupt) else "FAILED")
-                raise
-            finally:
-                journal.close()
-                shutil.rmtree(folder / ".ray", ignore_errors=True)
-    except Timeout:
-        raise Locked(f"the study {spec.name!r} is being run by another process; wait for it or end it") from None
-    except DamagedJournal as error:
-        raise DamagedStudy(str(error)) from error
+    path = folder / JOURNAL
+    with only_driver(folder):
+        events, meter = _read(path), Meter()
+        for event in events:
+            meter.observe(event)
+        journal = Journal(path)
+        tracker = Tracker(spec, dataset, params, events)
+        try:
+            yield tracker, StudyLog(journal, replay(events), meter, [tracker, *observers])
+        except BaseException as error:
+            tracker.close("KILLED" if isinstance(error, Interrupted | KeyboardInterrupt) else "FAILED")
+            raise
+        finally:
+            journal.close()
+            shutil.rmtree(folder / ".ray", ignore_errors=True)
+
+
+def keep_changes(prepared: Prepared, log: StudyLog) -> None:
+    """Writes down what a resumed study changes: first for its trials so far, so that a crash between costs nothing."""
+    if prepared.changes:
+        log.emit("changed", changes=list(prepared.changes.lines), fixed=dict(prepared.changes.fixed))
+        study_file.change(prepared, prepared.changes.lines)
+
+
+def finished(prepared: Prepared) -> tuple[Records, Event] | None:
+    """What a study that has nothing left to do did, with the last event of its journal; None where there is more.
+
+    Raises:
+        DamagedStudy: its journal cannot be read.
+    """
+    events = _read(prepared.folder / JOURNAL)
+    if prepared.changes or not events or events[-1]["event"] != "done":
+        return None
+    records = replay(events)
+    ended = sum(record.outcome in ENDED for record in records.values())
+    used_up = [event for event in events if event["event"] == "budget"][-1:]
+    if ended >= prepared.spec.trials or any(getattr(prepared.spec, e["name"]) <= e["limit"] for e in used_up):
+        return records, events[-1]
+    return None
 
 
 def check_any_trained(log: StudyLog, folder: Path) -> None:
@@ -72,3 +97,10 @@ def check_any_trained(log: StudyLog, folder: Path) -> None:
     if not any(record.epochs for record in log.records.values()):
         reasons = sorted({record.reason for record in log.records.values()})
         raise EveryTrialFailed(f"no trial finished an epoch: {'; '.join(reasons)}; see {folder / 'log.txt'}")
+
+
+def _read(path: Path) -> list[Event]:
+    try:
+        return read(path)[0]
+    except DamagedJournal as error:
+        raise DamagedStudy(str(error)) from error

@@ -96,7 +96,9 @@ class StudySpec:
     data_dir: str = "data"
     trials: int = 12
     epochs: int = 9
-    time_budget: float | None = None  # seconds
+    time_budget: float | None = None  # seconds of search, those of earlier runs of the study included
+    epoch_budget: int | None = None  # epochs of all trials together
+    gpu_hours: float | None = None  # the time that trials run times the GPUs that they hold, of all trials together
     seed: int = 0
     name: str
     finals: str = "1x1"  # KxS: the K best, each over S fresh seeds; 1x1 takes the search's own checkpoints
@@ -142,6 +144,12 @@ class StudySpec:
         _whole("seed", self.seed, 0, 2**32 - 1)
         if self.time_budget is not None:
             _number("time_budget", self.time_budget, 1, 10**8)
+        if self.epoch_budget is not None:
+            _whole("epoch_budget", self.epoch_budget, 1, 10**9)
+        if self.gpu_hours is not None:
+            _number("gpu_hours", self.gpu_hours, 0.001, 10**7)
+            if self.gpus_per_trial == 0:
+                raise ValueError("gpu_hours counts GPUs, but gpus_per_trial is 0; take epoch_budget or time_budget")
         _number("cpus_per_trial", self.cpus_per_trial, 0.01, 1024)
         if self.gpus_per_trial is not None:
             _number("gpus_per_trial", self.gpus_per_trial, 0, 1)

@@ -12,15 +12,16 @@ from cluster.resources import Resources
 from cluster.session import call_on_worker, session
 from search_spaces import SearchSpace
 from tuning import leaderboard_report, report, study_file
+from tuning.changes import Spaces
 from tuning.finals import run_finals
 from tuning.formats import candidates, fastest
 from tuning.interrupt import Interrupt
 from tuning.optuna_study import OptunaStudy, distributions
-from tuning.outcome import StudyResult, conclude
+from tuning.outcome import StudyResult, conclude, known_result
 from tuning.portfolio import PortfolioSearcher
-from tuning.prepare import Prepared, Spaces, prepare, slots
-from tuning.record import ENDED, Observer, Records, TrialRecord
-from tuning.recording import Phases, check_any_trained, recording
+from tuning.prepare import Prepared, prepare, slots
+from tuning.record import ENDED, Observer, StudyLog, TrialRecord
+from tuning.recording import Phases, check_any_trained, finished, keep_changes, recording
 from tuning.scheduler import RungScheduler, make_scheduler
 from tuning.searcher import RungSearcher
 from tuning.spec import METRIC, StudySpec
@@ -51,18 +52,21 @@ def run(
 ) -> StudyResult:
     """Runs a prepared study; `phase` is told what happens next, `interrupt` is asked whether a signal came."""
     spec, folder = prepared.spec, prepared.folder
+    if done := finished(prepared):
+        return known_result(prepared, *done)
     interrupt, phases = interrupt or Interrupt(), Phases(phase)
     phases.enter("start-up")
     params = {**dataclasses.asdict(spec), **prepared.fixed()}
     observers = [OptunaStudy(folder, spec.name, distributions(prepared), spec.goals), *observers]
     with recording(folder, spec, prepared.splits.name, params, observers) as (tracker, log):
+        keep_changes(prepared, log)
         with session(spec.address) as cluster:
             interrupt.claim()
             count, trial = slots(spec, cluster)
             setup = make_setup(prepared, trial, phase)
             tracker.ready()
             phases.enter("search")
-            searcher, scheduler = _replayed(prepared, log.records)
+            searcher, scheduler = _replayed(prepared, log)
             run_trials(
                 tune.with_parameters(run_trial, setup=setup), searcher, scheduler, spec=spec, log=log, folder=folder,
                 trial=trial, concurrent=count, keep=max(KEPT_CHECKPOINTS, spec.finalists[0]), interrupt=interrupt,
@@ -77,6 +81,7 @@ def run(
 
         unsent = publish(tracker, result)
         phases.enter("")
+        log.emit("done", seconds=phases.seconds, experiment_id=tracker.experiment_id, unsent=unsent)
     return dataclasses.replace(result, seconds=phases.seconds, experiment_id=tracker.experiment_id, unsent=unsent)
 
 
@@ -113,7 +118,7 @@ def _timed(setup: TrialSetup, part: Prepared, trial: Resources, phase: Callable[
     return call_on_worker(_choose_format, setup, baseline, address=spec.address, trial=trial)
 
 
-def _replayed(prepared: Prepared, records: Records) -> tuple[RungSearcher | PortfolioSearcher, RungScheduler]:
+def _replayed(prepared: Prepared, log: StudyLog) -> tuple[RungSearcher | PortfolioSearcher, RungScheduler]:
     """Searcher and scheduler that know what an earlier run of the study saw."""
     spec = prepared.spec
     searcher: RungSearcher | PortfolioSearcher = _searcher(prepared)
@@ -123,8 +128,11 @@ def _replayed(prepared: Prepared, records: Records) -> tuple[RungSearcher | Port
             own, metric=METRIC, mode="max", rungs=spec.rungs, reduction_factor=spec.reduction_factor
         )
     scheduler = make_scheduler(spec, val_images=len(prepared.splits.val))
-    for record in records.values():
-        _replay_trial(record, searcher, scheduler)
+    for record in list(log.records.values()):
+        config = record.config if prepared.architectures else prepared.space.fitting(record.config)
+        if config is None and record.outcome == "running":
+            log.emit("end", trial=record.number, outcome="interrupted", reason="it is not of the changed search space")
+        _replay_trial(record, config, searcher, scheduler)
     return searcher, scheduler
 
 
@@ -152,7 +160,13 @@ def _choose_format(setup: TrialSetup, baseline: dict[str, Any]) -> tuple[Format,
     return fastest(lambda format: setup.training(baseline, setup.spec.seed, format=format), formats)
 
 
-def _replay_trial(record: TrialRecord, searcher: RungSearcher | PortfolioSearcher, scheduler: RungScheduler) -> None:
+def _replay_trial(
+    record: TrialRecord,
+    config: dict[str, Any] | None,
+    searcher: RungSearcher | PortfolioSearcher,
+    scheduler: RungScheduler,
+) -> None:
+    """Tells what is known of a trial; `config` is the part of it that is searched, None if it is of another space."""
     scores = {metrics["epoch"]: float(metrics[METRIC]) for metrics in record.epochs}
     if record.outcome == "diverged":
         scores[len(scores) + 1] = float("nan")
@@ -160,4 +174,7 @@ def _replay_trial(record: TrialRecord, searcher: RungSearcher | PortfolioSearche
         scheduler.replay(record.number, epoch, score, group=record.model)
     if record.audited_at is not None:
         scheduler.audited.add(record.number)
-    searcher.replay(record.number, record.config, scores, finished=record.outcome in ENDED)
+    if config is None:  # its number is taken, nothing is to be learnt from it
+        searcher.replay(record.number, {}, {}, finished=True)
+    else:
+        searcher.replay(record.number, config, scores, finished=record.outcome in ENDED)

@@ -7,19 +7,19 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from optuna.distributions import distribution_to_json, json_to_distribution
 
-import datasets
 from search_spaces import Condition, SearchSpace
 from search_spaces.one_factor import OneFactor
-from tuning.addresses import absolute_uri
+from tuning.changes import Spaces, anchored
 from tuning.checkpoint import write_json
 from tuning.errors import DamagedStudy
-from tuning.prepare import STUDY_FILE, Prepared, Spaces
+from tuning.prepare import STUDY_FILE, Prepared
 from tuning.spec import StudySpec, from_json
 from tuning.training import Format
 
@@ -36,7 +36,7 @@ def write(prepared: Prepared, formats: Mapping[str, Timed]) -> None:
         description = _part(prepared, formats[prepared.spec.model])
     if prepared.one_factor:
         description["one_factor"] = dataclasses.asdict(prepared.one_factor)
-    spec = dataclasses.asdict(_anchored(prepared.spec))
+    spec = dataclasses.asdict(anchored(prepared.spec))
     about = {"versions": versions(), "git_commit": git_commit()}
     write_json(prepared.folder / STUDY_FILE, {"spec": spec, **description, **about})
 
@@ -74,12 +74,7 @@ def _part(prepared: Prepared, timed: Timed) -> dict[str, Any]:
     """What is known of one architecture: its space, its data, its format."""
     space, splits, (format, speeds) = prepared.space, prepared.splits, timed
     return {
-        "space": {
-            "distributions": {name: distribution_to_json(d) for name, d in space.distributions.items()},
-            "baseline": dict(space.baseline),
-            "fixed": dict(space.fixed),
-            "conditions": dict(space.conditions),
-        },
+        "space": _described(space),
         "data": {
             "classes": list(splits.classes),
             "train": len(splits.train),
@@ -100,26 +95,31 @@ def parts(known: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def change(prepared: Prepared, lines: Sequence[str]) -> None:
+    """Writes what a resumed study is asked to do from now on, and keeps in words what that changes."""
+    path = prepared.folder / STUDY_FILE
+    known = json.loads(path.read_text())
+    entry = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "changes": list(lines)}
+    space = {} if prepared.architectures else {"space": _described(prepared.space)}
+    history = [*known.get("history", []), entry]
+    write_json(path, {**known, "spec": dataclasses.asdict(anchored(prepared.spec)), **space, "history": history})
+
+
+def _described(space: SearchSpace) -> dict[str, Any]:
+    return {
+        "distributions": {name: distribution_to_json(d) for name, d in space.distributions.items()},
+        "baseline": dict(space.baseline),
+        "fixed": dict(space.fixed),
+        "conditions": dict(space.conditions),
+    }
+
+
 def _space(known: Mapping[str, Any]) -> SearchSpace:
     return SearchSpace(
         distributions={name: json_to_distribution(text) for name, text in known["distributions"].items()},
         baseline=known["baseline"],
         fixed=known["fixed"],
         conditions={name: Condition(*condition) for name, condition in known["conditions"].items()},
-    )
-
-
-def _anchored(spec: StudySpec) -> StudySpec:
-    """The spec with absolute paths, so that a study can be resumed from any folder."""
-    dataset = spec.dataset
-    if dataset not in datasets.names() and Path(dataset).is_dir():
-        dataset = str(Path(dataset).absolute())
-    return dataclasses.replace(
-        spec,
-        dataset=dataset,
-        data_dir=str(Path(spec.data_dir).absolute()),
-        results_dir=str(Path(spec.results_dir).absolute()),
-        tracking_uri=absolute_uri(spec.tracking_uri),
     )
 
 

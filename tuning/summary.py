@@ -39,14 +39,13 @@ def show_plan(console: Console, prepared: Prepared) -> None:
         console.print(_space_table(part.spec.model, part.space))
     sizes = f"{len(splits.train):,} to train, {len(splits.val):,} to validate"
     seeds = f": {len(prepared.levels)} levels, {spec.seeds} seeds each" if prepared.one_factor else ""
-    limit = f", {duration(spec.time_budget)}" if spec.time_budget else ""
     stops_early = spec.scheduler != "none" and len(spec.rungs) > 1
     rungs = (
         f"compared at epochs {', '.join(map(str, spec.rungs))}" if stops_early else "none: no trial is stopped early"
     )
     facts = [
         ("data", f"{splits.name}: {sizes}, {len(splits.classes)} classes, {_shapes(prepared)}"),
-        ("budget", f"{spec.trials} trials of at most {spec.epochs} epochs{limit}{seeds}"),
+        ("budget", f"{spec.trials} trials of at most {spec.epochs} epochs{_limits(spec)}{seeds}"),
         *([("shared by", _shared_by(prepared))] if spec.rivals else []),
         ("rungs", rungs),
         *([] if str(spec.goals) == METRIC else [("objectives", str(spec.goals))]),
@@ -63,10 +62,10 @@ def _space_table(model: str, space: SearchSpace) -> Table:
     table = Table(title=f"search space of {model}", title_justify="left")
     for title in ("hyperparameter", "values", "published recipe"):
         table.add_column(title)
-    for name, distribution in space.distributions.items():
-        table.add_row(name, _values(distribution) + _condition(space, name), _short(space.recipe.get(name, "-")))
+    for name in space.distributions:
+        table.add_row(name, space.describe(name), _short(space.recipe.get(name, "-")))
     for name, value in space.fixed.items():
-        table.add_row(name, f"always {_short(value)}", _short(value))
+        table.add_row(name, space.describe(name), _short(value))
     return table
 
 
@@ -196,21 +195,6 @@ def _facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:
         console.print(f"{name:<{width}}  {fact}", soft_wrap=True, markup=False, highlight=False)
 
 
-def _values(distribution: object) -> str:
-    choices = getattr(distribution, "choices", None)
-    if choices:
-        return " | ".join(map(_short, choices))
-    low, high, log = (getattr(distribution, name) for name in ("low", "high", "log"))
-    return f"{_short(low)} .. {_short(high)}{', log' if log else ''}"
-
-
-def _condition(space: SearchSpace, name: str) -> str:
-    if name not in space.conditions:
-        return ""
-    choice, value = space.conditions[name]
-    return f" where {choice} is {value}"
-
-
 def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
@@ -228,6 +212,13 @@ def _resources(prepared: Prepared) -> str:
         )
     count, trial = slots(spec, local_resources())
     return f"a private Ray here with {local_resources()}: {count} trials at once with {trial} each"
+
+
+def _limits(spec: StudySpec) -> str:
+    limits = [f"{spec.epoch_budget:,} epochs in all"] if spec.epoch_budget else []
+    limits += [duration(spec.time_budget)] if spec.time_budget else []
+    limits += [f"{spec.gpu_hours:g} GPU-hours"] if spec.gpu_hours else []
+    return "".join(f", {limit}" for limit in limits)
 
 
 def _finals(spec: StudySpec) -> str:

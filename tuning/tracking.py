@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuning.addresses import absolute_uri, database_path
 from tuning.journal import Event
-from tuning.record import Records, TrialRecord
+from tuning.record import Records, TrialRecord, replay
 from tuning.spec import METRIC, MODEL, StudySpec
 from tuning.study_file import git_commit
 from tuning.trial import trial_name
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FLUSH_SECONDS = 1.0
 LAST_TRIES = 3
 BATCH = 900  # MLflow takes 1,000 metrics a call
+MAX_RUNS = 50_000  # that it gives in one
 STATUS = {
     "completed": "FINISHED",
     "stopped": "KILLED",
@@ -51,10 +52,13 @@ class _Pending:
 
 
 class Tracker:
-    """Observes a study's events and keeps MLflow up to date; a server that fails delays no trial."""
+    """Observes a study's events and keeps MLflow up to date; a server that fails delays no trial.
 
-    def __init__(self, spec: StudySpec, dataset: str, params: Mapping[str, Any]) -> None:
-        self.spec, self.dataset, self.params = spec, dataset, dict(params)
+    `events` are those of earlier runs of the study, of which MLflow may lack the last if one of them was killed.
+    """
+
+    def __init__(self, spec: StudySpec, dataset: str, params: Mapping[str, Any], events: Sequence[Event] = ()) -> None:
+        self.spec, self.dataset, self.params, self.events = spec, dataset, dict(params), events
         self.uri = absolute_uri(spec.tracking_uri)
         self.experiment_id = self.parent_id = ""
         self._pending: dict[int, _Pending] = {}
@@ -89,9 +93,9 @@ class Tracker:
                 metrics = event["metrics"]
                 pending.metrics += [(k, float(v), at, metrics["epoch"]) for k, v in metrics.items() if k != "epoch"]
             elif event["event"] == "end":
-                pending.tags |= {"outcome": record.outcome, "reason": record.reason}
+                pending.tags |= {"outcome": event["outcome"], "reason": event["reason"]}
                 pending.metrics += _summary(record, at)
-                pending.status = STATUS[record.outcome], at
+                pending.status = STATUS[event["outcome"]], at
             elif event["event"] == "test":
                 pending.metrics.append(("test_accuracy", event["accuracy"], at, 0))
             elif event["event"] == "front":
@@ -161,12 +165,25 @@ class Tracker:
         if runs:
             self.parent_id = runs[0].info.run_id
             client.update_run(self.parent_id, status="RUNNING")
-            trials = client.search_runs([self.experiment_id], f"tags.mlflow.parentRunId = '{self.parent_id}'")
+            filter = f"tags.mlflow.parentRunId = '{self.parent_id}'"
+            trials = client.search_runs([self.experiment_id], filter, max_results=MAX_RUNS)
             self._runs = {int(run.data.tags["trial"]): run.info.run_id for run in trials}
+            self._catch_up({int(run.data.tags["trial"]): run.info.status for run in trials})
             return
         run = client.create_run(self.experiment_id, run_name=self.spec.name, tags=self._tags("study"))
         self.parent_id = run.info.run_id
         self._log_params(client, self.parent_id, self.params)
+
+    def _catch_up(self, statuses: Mapping[int, str]) -> None:
+        """Notes down again all of the trials that MLflow does not know to have ended as they did.
+
+        A run gets its final status after all else, and MLflow keeps one of two equal values of a metric.
+        """
+        records = replay(self.events)
+        for event in self.events:
+            number = event.get("trial")
+            if number is not None and STATUS.get(records[number].outcome) != statuses.get(number):
+                self(event, records)
 
     def _artifacts(self) -> str | None:
         """Beside a local database; a server has its own place."""

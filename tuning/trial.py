@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from tuning.spec import METRIC, MODEL, HParams, StudySpec, model_options
 from tuning.training import Diverged, Format, Training, derive_seed
 
 PREFIX = "trial_"
+SAVING_SHARE = 0.05  # of a trial's time, at most; a kill costs the epochs since the last state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,25 @@ class TrialSetup:
         )
 
 
+@dataclass
+class Saving:
+    """Decides after which epochs a trial saves its state: all, or as many as take `SAVING_SHARE` of its time."""
+
+    trained: float = 0.0  # seconds
+    saved: float = 0.0
+    last: float = 0.0
+
+    def due(self, seconds: float) -> bool:
+        """Whether to save after another epoch, which took `seconds`; the first tells what it costs."""
+        self.trained += seconds
+        return self.saved + self.last <= SAVING_SHARE * self.trained
+
+    def took(self, seconds: float) -> None:
+        """Counts one saving."""
+        self.last = seconds
+        self.saved += seconds
+
+
 def build_arguments(splits: Splits) -> dict[str, Any]:
     """The arguments of `models.build` that follow from the data."""
     return {"num_classes": len(splits.classes), "image_size": splits.image_size, "in_channels": splits.channels}
@@ -77,8 +98,9 @@ def trial_number(name: str) -> int:
 def run_trial(config: dict[str, Any], setup: TrialSetup) -> None:
     """Trains one configuration, reporting each epoch to Ray Tune.
 
-    Saves `best.safetensors` at each new best epoch and `state.safetensors` at the rungs, before it reports them: the
-    scheduler may end the trial at any report. A worker that takes over a trial goes on from its state.
+    Saves `best.safetensors` at each new best epoch and `state.safetensors` at the rungs, and after every epoch where
+    that takes little of its time, before it reports them: the scheduler may end the trial at any report. A worker that
+    takes over a trial goes on from its state.
     """
     _train(config, setup.of(config), setup.spec.seed)
 
@@ -97,6 +119,7 @@ def _train(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
     best, going_on = _resume(training, folder / "state.safetensors", number, setup.spec)
     if not going_on:
         return
+    saving = Saving()
     try:
         for metrics in training.run():
             values = {**dataclasses.asdict(metrics), **costs, **training_costs(training, goals.costs)}
@@ -104,10 +127,14 @@ def _train(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
                 best = metrics.val_accuracy
                 meta = {"metrics": values, "options": model_options(vars(training.hparams)), "config": config}
                 checkpoint.save(folder / "best.safetensors", training.weights(), meta)
-            if metrics.epoch in setup.spec.rungs[:-1]:
+            due = saving.due(metrics.seconds) or metrics.epoch in setup.spec.rungs
+            saved = due and metrics.epoch < setup.spec.epochs
+            if saved:
+                start = time.perf_counter()
                 tensors, state = training.state()
                 checkpoint.save(folder / "state.safetensors", tensors, {**state, "best": best, "metrics": values})
-            if not _report(number, values, setup.spec):
+                saving.took(time.perf_counter() - start)
+            if not _report(number, values, setup.spec, saved=saved):
                 return
     except Diverged as diverged:
         tune.report({"trial": number, "epoch": diverged.epoch, METRIC: math.nan, "diverged": True, "done": True})
@@ -122,12 +149,12 @@ def _resume(training: Training, path: Path, number: int, spec: StudySpec) -> tup
         return -1.0, True
     tensors, meta = checkpoint.load(path)
     training.restore({name: tensor.to(training.device) for name, tensor in tensors.items()}, meta)
-    return float(meta["best"]), _report(number, meta["metrics"], spec)
+    return float(meta["best"]), _report(number, meta["metrics"], spec, saved=True)
 
 
-def _report(number: int, metrics: Mapping[str, Any], spec: StudySpec) -> bool:
+def _report(number: int, metrics: Mapping[str, Any], spec: StudySpec, *, saved: bool) -> bool:
     """Whether the trial goes on: no training helps an architecture that costs more than a constraint allows."""
     costs = {name: metrics[name] for name in spec.goals.costs}
     broken = "" if number in spec.recipes else spec.goals.broken(costs)
-    tune.report({"trial": number, **metrics, **({"broken": broken, "done": True} if broken else {})})
+    tune.report({"trial": number, "saved": saved, **metrics, **({"broken": broken, "done": True} if broken else {})})
     return not broken

@@ -1,14 +1,17 @@
-"""Runs the trials of a study that are left on Ray Tune, up to its time budget or a signal."""
+"""Runs the trials of a study that are left on Ray Tune, up to a budget or a signal."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from ray import tune
+from ray.tune import Stopper
 
 from cluster.resources import Resources
+from tuning import budget
 from tuning.errors import Interrupted
 from tuning.interrupt import Interrupt
 from tuning.record import ENDED, StudyLog
@@ -24,6 +27,25 @@ class Numbering(Protocol):
     numbers: dict[str, int]
 
 
+class BudgetStopper(Stopper):
+    """Ends Ray Tune's run when a budget of the study is used up; `reached` is its field then."""
+
+    def __init__(self, spec: StudySpec, log: StudyLog, gpus: float) -> None:
+        self.spec, self.log, self.gpus = spec, log, gpus
+        self.reached: str | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles it for a restore that we never ask for
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        self.log.meter.advance(time.time())
+        self.reached = budget.reached(self.spec, self.log.meter, self.gpus)
+        return self.reached is not None
+
+
 def run_trials(
     trainable: Callable[..., None],
     searcher: Numbering,
@@ -37,14 +59,17 @@ def run_trials(
     keep: int,
     interrupt: Interrupt,
 ) -> None:
-    """Ends when `spec.trials` trials have ended; `keep` is how many of the best keep their checkpoints.
+    """Ends when `spec.trials` trials have ended or a budget is used up; `keep` of the best keep their checkpoints.
 
     Raises:
         Interrupted: a signal came.
     """
     left = spec.trials - sum(record.outcome in ENDED for record in log.records.values())
-    if left == 0:
+    before = budget.reached(spec, log.meter, trial.gpus)
+    if left <= 0 or before:
+        _interrupt_running(log, budget.NAMES[before] if before else "a smaller number of trials")
         return
+    stopper = BudgetStopper(spec, log, trial.gpus)
     numbers = searcher.numbers  # Ray copies the naming function, which must not drag the searcher along
 
     def name(ray_trial: Any) -> str:
@@ -60,7 +85,6 @@ def run_trials(
             num_samples=left,
             max_concurrent_trials=concurrent,
             reuse_actors=True,
-            time_budget_s=spec.time_budget,
             trial_name_creator=name,
             trial_dirname_creator=name,
         ),
@@ -69,17 +93,24 @@ def run_trials(
             storage_path=str(folder / ".ray"),
             callbacks=[Recorder(log, scheduler, folder, spec, keep)],
             failure_config=tune.FailureConfig(max_failures=1),
+            stop=stopper,
             verbose=0,
         ),
     )
+    log.emit("search", seconds=round(log.meter.seconds, 3), epochs=log.meter.epochs)  # what earlier runs have used
     interrupt.tuning = True
     try:
         tuner.fit()
     finally:
         interrupt.tuning = False
-    for record in list(log.records.values()):
-        if record.outcome not in ENDED:
-            reason = "a signal" if interrupt.signum else "the time budget"
-            log.emit("end", trial=record.number, outcome="interrupted", reason=f"ended by {reason}")
+    if stopper.reached:
+        log.emit("budget", name=stopper.reached, limit=getattr(spec, stopper.reached))
+    _interrupt_running(log, "a signal" if interrupt.signum else budget.NAMES.get(stopper.reached or "", "Ray Tune"))
     if interrupt.signum:
         raise Interrupted(interrupt.signum)
+
+
+def _interrupt_running(log: StudyLog, why: str) -> None:
+    for record in list(log.records.values()):
+        if record.outcome == "running":
+            log.emit("end", trial=record.number, outcome="interrupted", reason=f"ended by {why}")

@@ -31,6 +31,7 @@ class View:
         self.phase = "starting"
         self.records: Records = {}
         self._epochs_before = 0  # of a resumed study, trained by an earlier run
+        self._seconds_before = 0.0  # that it searched
 
     @contextmanager
     def show(self) -> Iterator[None]:
@@ -52,12 +53,13 @@ class View:
         self.phase = phase
         if phase == "search":
             self.searching = self.clock()
-            self._epochs_before = sum(len(record.epochs) for record in self.records.values())
         if not self.console.is_terminal:
             self._line(phase)
 
     def __call__(self, event: Event, records: Records) -> None:
         self.records = records
+        if event["event"] == "search":
+            self._epochs_before, self._seconds_before = event["epochs"], event["seconds"]
         if event["event"] == "end" and not self.console.is_terminal:
             record = records[event["trial"]]
             how = record.reason if record.outcome == "stopped" else f"{record.outcome} {record.reason}".strip()
@@ -122,10 +124,12 @@ class View:
             return None
         expected = sum(ended) / len(ended) if ended else self.spec.epochs
         under_way = sum(min(len(r.epochs), expected) for r in self.records.values() if r.outcome not in ENDED)
-        left = (self.spec.trials - len(ended)) * expected - under_way
-        seconds = max(left, 0.0) * (self.clock() - self.searching) / trained
+        left, elapsed = (self.spec.trials - len(ended)) * expected - under_way, self.clock() - self.searching
+        if self.spec.epoch_budget:
+            left = min(left, self.spec.epoch_budget - self._epochs_before - trained)
+        seconds = max(left, 0.0) * elapsed / trained
         if self.spec.time_budget:
-            seconds = min(seconds, max(self.spec.time_budget - (self.clock() - self.searching), 0.0))
+            seconds = min(seconds, max(self.spec.time_budget - self._seconds_before - elapsed, 0.0))
         return seconds
 
     def _line(self, text: str) -> None:
