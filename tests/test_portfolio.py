@@ -88,7 +88,7 @@ class TestSearcher:
         configs = play(whole, range(20))
         for number, config in enumerate(configs):
             score = 0.9 - number / 1000 if config["model"] == "alpha" else 0.3 + number / 1000
-            resumed.replay(number, config, dict.fromkeys(RUNGS, score), finished=True)
+            resumed.replay(number, config, {rung: {METRIC: score} for rung in RUNGS}, finished=True)
         assert resumed.arms() == whole.arms()
         assert resumed.suggest("next")["model"] == whole.suggest("next")["model"]
         assert resumed.numbers == {"next": 20}
@@ -98,7 +98,7 @@ class TestSearcher:
         resumed = portfolio()
         unfinished = (1, 4, 8)
         for number, config in enumerate(configs):
-            resumed.replay(number, config, {1: 0.5}, finished=number not in unfinished)
+            resumed.replay(number, config, {1: {METRIC: 0.5}}, finished=number not in unfinished)
         again = {f"{n}": resumed.suggest(f"{n}") for n in unfinished}
         assert {resumed.numbers[trial_id]: config for trial_id, config in again.items()} == {
             number: configs[number] for number in unfinished
@@ -109,8 +109,8 @@ class TestSearcher:
 
     def test_a_recipe_that_was_never_started_keeps_its_number(self) -> None:
         resumed = portfolio()
-        resumed.replay(0, {"model": "alpha", "x": 0.5}, {1: 0.5}, finished=True)
-        resumed.replay(2, {"model": "alpha", "x": 0.1}, {1: 0.5}, finished=True)
+        resumed.replay(0, {"model": "alpha", "x": 0.5}, {1: {METRIC: 0.5}}, finished=True)
+        resumed.replay(2, {"model": "alpha", "x": 0.1}, {1: {METRIC: 0.5}}, finished=True)
         assert resumed.suggest("a") == {"model": "beta", "y": 0.5}
         resumed.suggest("b")
         assert resumed.numbers == {"a": 1, "b": 3}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.tune.schedulers import TrialScheduler
 
-from tuning.scheduler import MedianRule, Rungs, RungScheduler, make_scheduler
+from tuning.scheduler import Decision, MedianRule, Rungs, RungScheduler, make_scheduler
 from tuning.spec import METRIC, StudySpec
 
 SCORES = st.lists(st.tuples(st.sampled_from([1, 3, 9]), st.floats(0, 1)), max_size=60)
@@ -92,6 +92,34 @@ def test_results_of_others_need_no_trial_number() -> None:
     decision = scheduler.on_trial_result(None, FakeTrial("a"), {"epoch": 1, METRIC: 0.5})  # type: ignore[arg-type]
     assert decision == TrialScheduler.CONTINUE
     assert asha(scheduler).scores[1] == {"a": 0.5}
+
+
+def test_of_several_objectives_the_dominated_are_stopped() -> None:
+    scheduler = make_scheduler(spec(objectives="val_accuracy,latency_ms"))
+
+    def decision(number: int, accuracy: float, latency: float) -> Decision:
+        result = {"epoch": 1, METRIC: accuracy, "latency_ms": latency}
+        decided = scheduler.decide(number, 1, scheduler.score(result))
+        assert decided
+        return decided
+
+    front = [(0.9, 9.0), (0.8, 5.0), (0.6, 1.0)]
+    assert all(decision(1 + number, *values).go_on for number, values in enumerate(front))
+    worse = decision(4, 0.55, 9.5)
+    assert not worse.go_on
+    assert worse.reason == "stopped at epoch 1: val_accuracy 0.55, latency_ms 9.5, rank 4 of 4"
+    assert decision(5, 0.95, 20.0).go_on
+    assert decision(6, 0.5, 0.5).go_on
+    assert decision(7, math.nan, 0.1).reason == "diverged in epoch 1"
+
+
+def test_a_broken_constraint_outweighs_any_accuracy() -> None:
+    scheduler = make_scheduler(spec(constraints="latency_ms<5"))
+    scores = [scheduler.score({METRIC: 0.5, "latency_ms": 1.0 + number}) for number in range(4)]
+    assert all(scheduler.decide(1 + number, 1, score) for number, score in enumerate(scores))
+    decided = scheduler.decide(9, 1, scheduler.score({METRIC: 0.99, "latency_ms": 6.0}))
+    assert decided
+    assert decided.reason == "stopped at epoch 1: val_accuracy 0.99, constraints violated, rank 5 of 5"
 
 
 @pytest.mark.parametrize("rule", ["asha", "median"])

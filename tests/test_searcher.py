@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -11,7 +12,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from ray.tune.search import Searcher
 
 import search_spaces
+from tuning.objectives import Constraint, Objectives
 from tuning.searcher import RungSearcher
+from tuning.spec import METRIC
 
 SPACE: dict[str, BaseDistribution] = {
     "x": FloatDistribution(0, 1),
@@ -28,6 +31,11 @@ def searcher(seed: int = 0, **options: Any) -> RungSearcher:
 
 def quality(config: dict[str, Any]) -> float:
     return 1 - (config["x"] - 0.3) ** 2 - 0.05 * abs(math.log10(config["lr"]) + 2) - 0.2 * (config["kind"] == "b")
+
+
+def acc(scores: Mapping[int, Any]) -> dict[int, dict[str, Any]]:
+    """Results by epoch."""
+    return {epoch: {"acc": score} for epoch, score in scores.items()}
 
 
 def run(search: RungSearcher, trials: int, start: int = 0) -> list[dict[str, Any]]:
@@ -74,6 +82,29 @@ def test_it_learns_better_than_chance() -> None:
     assert late("gp") > late("random") + 0.05, (late("gp"), late("random"))
 
 
+@pytest.mark.parametrize("sampler", ["gp", "tpe"])
+def test_several_objectives_are_searched_for_their_front(sampler: str) -> None:
+    """Between accuracy, best at 0.2, and latency, best at 0.6, lies the front; the rest is worse in both."""
+    search = searcher(sampler=sampler, metric=METRIC, goals=Objectives((METRIC, "latency_ms")))
+    for number in range(80):
+        x = search.suggest(str(number))["x"]
+        search.on_trial_complete(str(number), {"epoch": 9, METRIC: -((x - 0.2) ** 2), "latency_ms": (x - 0.6) ** 2})
+    modelled = [trial.config["x"] for trial in search.trials.values() if trial.source == "model"]
+    assert sum(0.2 <= x <= 0.6 for x in modelled) > 0.6 * len(modelled), modelled
+    assert max(modelled) - min(x for x in modelled if x >= 0.2) > 0.2, "all along the front"
+
+
+def test_what_breaks_a_constraint_is_worse_than_what_keeps_it() -> None:
+    goals = Objectives((METRIC,), (Constraint("latency_ms", 5.0),))
+    search = searcher(metric=METRIC, goals=goals)
+    for number, (score, latency) in enumerate([(0.5, 1.0), (0.9, 6.0), (0.4, 5.0), (0.95, 50.0), (math.nan, 1.0)]):
+        search.suggest(str(number))
+        search.on_trial_complete(str(number), {"epoch": 1, METRIC: score, "latency_ms": latency})
+    merits = dict(zip("abcde", search._merits([trial.scores[1] for trial in search._at(1)]), strict=True))
+    assert sorted(merits, key=lambda name: -merits[name]) == list("acbde")
+    assert merits["e"] == -math.inf
+
+
 def test_minimising_is_maximising_the_opposite() -> None:
     search = searcher(mode="min")
     for number in range(60):
@@ -106,7 +137,7 @@ def test_pending_trials_keep_a_model_from_proposing_the_same_again() -> None:
     """Where nothing of one half is known, waiting trials are spread over it."""
     search = RungSearcher({"x": FloatDistribution(0, 1)}, metric="acc", mode="max", baseline=None, rungs=(1,), seed=0)
     for number in range(10):
-        search.replay(number, {"x": number / 20}, {1: number / 20}, finished=True)
+        search.replay(number, {"x": number / 20}, acc({1: number / 20}), finished=True)
     points = []
     for number in range(10, 16):
         config = search._model(number, number)
@@ -152,7 +183,7 @@ def test_a_replayed_study_goes_on_as_if_never_stopped(sampler: str) -> None:
     configs = run(first, 30)
     second = searcher(sampler=sampler)
     for number, trial in first.trials.items():
-        second.replay(number, trial.config, trial.scores, finished=True)
+        second.replay(number, trial.config, acc(trial.scores), finished=True)
     assert [second.suggest(f"new {n}") for n in range(3)] == [first.suggest(f"new {n}") for n in range(3)]
     assert second.numbers["new 0"] == 30
     assert second.suggest("new") not in configs
@@ -162,8 +193,8 @@ def test_unfinished_trials_come_first_under_their_old_numbers() -> None:
     configs = run(searcher(), 12)
     second = searcher()
     for number, config in enumerate(configs[:10]):
-        second.replay(number, config, {1: quality(config)}, finished=True)
-    second.replay(10, configs[10], {1: quality(configs[10])}, finished=False)
+        second.replay(number, config, acc({1: quality(config)}), finished=True)
+    second.replay(10, configs[10], acc({1: quality(configs[10])}), finished=False)
     assert second.suggest("again") == configs[10]
     assert second.numbers["again"] == 10
     assert second.trials[10].scores == {1: quality(configs[10])}
@@ -177,7 +208,7 @@ def test_given_configurations_follow_the_baseline_once() -> None:
     assert run(search, 2) == [BASELINE, given]
     again = searcher(first=[given])
     for number, trial in search.trials.items():
-        again.replay(number, trial.config, trial.scores, finished=True)
+        again.replay(number, trial.config, acc(trial.scores), finished=True)
     assert again.suggest("next") not in (BASELINE, given)
 
 
@@ -228,7 +259,7 @@ def test_a_resumed_grid_goes_on_with_the_rest() -> None:
     configs = run(first, 10)
     again = searcher(sampler="grid")
     for number, config in enumerate(configs):
-        again.replay(number, config, {9: 0.5}, finished=True)
+        again.replay(number, config, acc({9: 0.5}), finished=True)
     assert again.suggest("new") == first.suggest("new")
 
 
@@ -248,7 +279,7 @@ def test_what_a_model_is_fitted_on_does_not_grow_with_the_study(sampler: str) ->
     rng = random.Random(0)
     for number in range(3000):
         config = {"x": rng.random(), "lr": 10 ** rng.uniform(-4, 0), "kind": rng.choice("ab")}
-        search.replay(number, config, {1: rng.random(), 3: rng.random(), 9: quality(config)}, finished=True)
+        search.replay(number, config, acc({1: rng.random(), 3: rng.random(), 9: quality(config)}), finished=True)
     assert sum(quality(search._model(3000 + n, n) or {}) for n in range(5)) / 5 > 0.9
 
 

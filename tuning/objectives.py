@@ -49,6 +49,11 @@ class Objectives:
         return len(self.names) > 1
 
     @property
+    def plain(self) -> bool:
+        """Whether scores are numbers that can be compared as they are."""
+        return not self.several and not self.constraints
+
+    @property
     def costs(self) -> tuple[str, ...]:
         """What trials have to measure besides their training."""
         named = {*self.names, *(constraint.name for constraint in self.constraints)}
@@ -72,12 +77,19 @@ class Objectives:
             if c.name in metrics and c.violation(metrics[c.name])
         )
 
+    def describe(self, value: Value) -> str:
+        """A value of `of` in words."""
+        shown = [f"{name} {_number(_oriented(name, v))}" for name, v in zip(self.names, value, strict=False)]
+        if self.constraints and value[-1] < 0:
+            shown.append("constraints violated")
+        return ", ".join(shown)
+
     def merits(self, values: Sequence[Value]) -> list[float]:
         """A number for each value, larger being better; one unconstrained objective is its own merit.
 
         Otherwise by front, within a front by crowding distance; then the infeasible ones by violation. NaN: -inf.
         """
-        if not self.several and not self.constraints:
+        if self.plain:
             return [-math.inf if math.isnan(value[0]) else value[0] for value in values]
         feasible, points = self._feasible(values)
         unique, inverse = np.unique(points, axis=0, return_inverse=True)

@@ -69,8 +69,10 @@ class PortfolioSearcher(Searcher):
             self._record(self.numbers[trial_id], result)
         self._searcher(trial_id).on_trial_complete(trial_id, result, error)
 
-    def replay(self, number: int, config: dict[str, Any], scores: Mapping[int, float], *, finished: bool) -> None:
-        """Takes over a trial of an earlier run of the same study: its score by epoch, and whether it is to go on."""
+    def replay(
+        self, number: int, config: dict[str, Any], reports: Mapping[int, Mapping[str, Any]], *, finished: bool
+    ) -> None:
+        """Takes over a trial of an earlier run of the same study: its results by epoch, and whether it is to go on."""
         model = self._models[number] = config[MODEL]
         recipe = self._recipes.pop(number, None) is not None
         # an architecture's own numbers begin with 0, its recipe; what matters of the others is their order
@@ -79,10 +81,10 @@ class PortfolioSearcher(Searcher):
             local += 1
         self._local[model, local] = number
         self._next = max(self._next, number + 1)
-        for epoch, score in scores.items():
-            self._record(number, {"epoch": epoch, self.metric: score})
+        for epoch, result in reports.items():
+            self._record(number, {**result, "epoch": epoch})
         own = {name: value for name, value in config.items() if name != MODEL}
-        self.searchers[model].replay(local, own, scores, finished=finished)
+        self.searchers[model].replay(local, own, reports, finished=finished)
         if not finished:
             self._unfinished.append(number)
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import bisect_right, insort
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from tuning.objectives import Objectives, Value
 from tuning.spec import METRIC, MODEL, StudySpec
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
+Score = float | Value  # larger is better; of several objectives a value that only their merits compare
 Z_SCORE = 1.0  # standard errors of two validation scores that count as noise
 
 
@@ -33,7 +35,7 @@ class Rule(Protocol):
     """Early stopping as arithmetic on scores: higher is better, NaN is below everything."""
 
     def decide(
-        self, key: object, epoch: int, score: float, *, exempt: bool = False, group: str = ""
+        self, key: object, epoch: int, score: Score, *, exempt: bool = False, group: str = ""
     ) -> Decision | None:
         """Records the score of the trial `key`; None where there is nothing to decide. An exempt trial goes on.
 
@@ -48,7 +50,7 @@ class Rungs:
     Nobody is cut before there are as many scores as the reduction factor: one of fewer cannot be told to be weak.
     Trials of bracket b are first compared at rung b, and with their own kind only; brackets get equal shares of the
     epochs, as in Hyperband (Li et al. 2018, JMLR 18). `noise(score)` is what a score may owe to luck: nobody is cut by
-    less.
+    less. Several objectives are ranked by front and crowding.
     """
 
     epochs: Sequence[int]
@@ -56,34 +58,46 @@ class Rungs:
     brackets: int = 1
     seed: int = 0
     noise: Callable[[float], float] = lambda score: 0.0
-    scores: dict[int, dict[object, float]] = field(init=False)
+    goals: Objectives = Objectives()  # noqa: RUF009, it is frozen
+    scores: dict[int, dict[object, Score]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.scores = {epoch: {} for epoch in self.epochs[:-1]}
-        self._ranked: dict[tuple[str, int, int], list[float]] = {}  # of a group's bracket at an epoch, ascending
+        self._peers: dict[tuple[str, int, int], list[Any]] = {}  # scores of a group's bracket at an epoch
 
     def decide(
-        self, key: object, epoch: int, score: float, *, exempt: bool = False, group: str = ""
+        self, key: object, epoch: int, score: Score, *, exempt: bool = False, group: str = ""
     ) -> Decision | None:
-        if math.isnan(score):
+        if _diverged(score):
             return Decision(go_on=False, reason=f"diverged in epoch {epoch}")
         rung, bracket = self.scores.get(epoch), self.bracket(key)
         if rung is None or key in rung or epoch < self.epochs[bracket]:
             return None
         rung[key] = score
-        ranked = self._ranked.setdefault((group, bracket, epoch), [])
-        insort(ranked, score)
+        ranked, own = self._rank(score, (group, bracket, epoch))
         total = len(ranked)
         cut_off = ranked[-math.ceil(total / self.reduction_factor)]
-        rank = 1 + total - bisect_right(ranked, score)
-        place = f"rank {rank} of {total}"
-        if exempt or total < self.reduction_factor or score >= cut_off:
-            return Decision(go_on=True, reason=f"{score:.3f} at epoch {epoch}, {place}")
-        if cut_off - score <= self.noise(score):
-            reason = f"{score:.3f} at epoch {epoch}, {place}, within noise of the cut-off {cut_off:.3f}"
+        place = f"rank {1 + total - bisect_right(ranked, own)} of {total}"
+        shown = f"{score:.3f}" if isinstance(score, float) else self.goals.describe(score)
+        if exempt or total < self.reduction_factor or own >= cut_off:
+            return Decision(go_on=True, reason=f"{shown} at epoch {epoch}, {place}")
+        below = f"below the cut-off {cut_off:.3f}, {place}" if self.goals.plain else place
+        if self.goals.plain and cut_off - own <= self.noise(own):
+            reason = f"{shown} at epoch {epoch}, {place}, within noise of the cut-off {cut_off:.3f}"
             return Decision(go_on=True, reason=reason)
-        reason = f"stopped at epoch {epoch}: {score:.3f} below the cut-off {cut_off:.3f}, {place}"
-        return Decision(go_on=False, reason=reason)
+        return Decision(
+            go_on=False, reason=f"stopped at epoch {epoch}: {shown}{' ' if self.goals.plain else ', '}{below}"
+        )
+
+    def _rank(self, score: Score, peers: tuple[str, int, int]) -> tuple[list[float], float]:
+        """The merits of all peers so far, ascending, and that of the newest."""
+        known = self._peers.setdefault(peers, [])
+        if isinstance(score, float):
+            insort(known, score)
+            return known, score
+        known.append(score)
+        merits = self.goals.merits(known)
+        return sorted(merits), merits[-1]
 
     def bracket(self, key: object) -> int:
         """Drawn from the trial's number, so that a study that goes on after a crash draws the same."""
@@ -111,9 +125,10 @@ class MedianRule:
     scores: dict[str, dict[object, list[float]]] = field(default_factory=dict)  # of each group's trials
 
     def decide(
-        self, key: object, epoch: int, score: float, *, exempt: bool = False, group: str = ""
+        self, key: object, epoch: int, score: Score, *, exempt: bool = False, group: str = ""
     ) -> Decision | None:
-        if math.isnan(score):
+        assert isinstance(score, float)  # one objective
+        if _diverged(score):
             return Decision(go_on=False, reason=f"diverged in epoch {epoch}")
         known = self.scores.setdefault(group, {})
         own = known.setdefault(key, [])
@@ -151,12 +166,13 @@ class RungScheduler(FIFOScheduler):
         audit: float = 0.0,
         seed: int = 0,
         exempt: Collection[object] = (),
+        goals: Objectives = Objectives(),  # noqa: B008, it is frozen
     ) -> None:
         super().__init__()
         self.rule, self.audit, self.seed, self.exempt = rule, audit, seed, frozenset(exempt)
         self.decisions: dict[object, Decision] = {}
         self.audited: set[object] = set()
-        self._metric = metric
+        self._metric, self._goals = metric, goals
         self._exempt = frozenset(exempt)
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
@@ -164,22 +180,26 @@ class RungScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         key = result.get("trial", trial.trial_id)
-        decision = self.decide(key, result["epoch"], result[self._metric], group=trial.config.get(MODEL, ""))
+        decision = self.decide(key, result["epoch"], self.score(result), group=trial.config.get(MODEL, ""))
         if decision is None:
             return str(TrialScheduler.CONTINUE)
         self.decisions[key] = decision
         return str(TrialScheduler.CONTINUE if decision.go_on else TrialScheduler.STOP)
 
-    def decide(self, key: object, epoch: int, score: float, *, group: str = "") -> Decision | None:
+    def score(self, result: Mapping[str, Any]) -> Score:
+        """What a result is compared by."""
+        return float(result[self._metric]) if self._goals.plain else self._goals.of(result)
+
+    def decide(self, key: object, epoch: int, score: Score, *, group: str = "") -> Decision | None:
         """The rule's decision, unless the trial is exempt or the rule is audited."""
         exempt = key in self.exempt or key in self.audited
         decision = self.rule.decide(key, epoch, score, exempt=exempt, group=group)
-        if decision is None or decision.go_on or math.isnan(score) or not self._audits(key):
+        if decision is None or decision.go_on or _diverged(score) or not self._audits(key):
             return decision
         self.audited.add(key)
         return replace(decision, go_on=True, audited=True, reason=f"audited, else {decision.reason}")
 
-    def replay(self, key: object, epoch: int, score: float, *, group: str = "") -> None:
+    def replay(self, key: object, epoch: int, score: Score, *, group: str = "") -> None:
         """Takes over a report of an earlier run, whose decision has been made."""
         self.rule.decide(key, epoch, score, exempt=True, group=group)
 
@@ -202,8 +222,13 @@ def make_scheduler(spec: StudySpec, *, val_images: int | None = None) -> RungSch
             brackets=min(brackets, len(spec.rungs)) if spec.scheduler != "none" else 1,
             seed=spec.seed,
             noise=noise_of(val_images) if spec.spare_noise and val_images else lambda score: 0.0,
+            goals=spec.goals,
         )
-    return RungScheduler(rule, METRIC, audit=spec.audit, seed=spec.seed, exempt=spec.recipes)
+    return RungScheduler(rule, METRIC, audit=spec.audit, seed=spec.seed, exempt=spec.recipes, goals=spec.goals)
+
+
+def _diverged(score: Score) -> bool:
+    return math.isnan(score[0] if isinstance(score, tuple) else score)
 
 
 def noise_of(images: int) -> Callable[[float], float]:

@@ -19,6 +19,7 @@ from optuna.distributions import BaseDistribution
 from ray.tune.search import Searcher
 
 from tuning.cube import Config, Cube
+from tuning.objectives import Objectives, Value
 from tuning.proposals import Evolution, Grid, Observation, Reading, gaussian, near, parzen, uniform
 
 ENOUGH_SCORES = 10  # TPE's own number of random trials before it starts to model
@@ -28,13 +29,16 @@ PRIOR_SHARE = 1 / 2  # of the others, at most, come from earlier studies
 SAMPLERS = ("tpe", "random", "gp", "cmaes", "grid")
 
 
+Score = float | Value  # larger is better; of several objectives a value that only their merits compare
+
+
 @dataclass
 class _Trial:
-    """A configuration, where it came from, and its score at each rung; -inf where it did not get there for good."""
+    """A configuration, where it came from, and its score at each rung, also those that it never got to."""
 
     config: Config
     source: str
-    scores: dict[int, float] = field(default_factory=dict)
+    scores: dict[int, Score] = field(default_factory=dict)
     pending: bool = True
 
 
@@ -48,7 +52,7 @@ class RungSearcher(Searcher):
     counts as the worst of its rung and of all above. Numbers trials from 0 in the order of `suggest`. `conditions` maps
     a hyperparameter to the choice, and the value of it, without which it is left out. `first` configurations follow the
     baseline; `prior` are configurations of earlier studies with merits, larger being better, which proposals are
-    modelled on for as long as these do better than others. `score_of` turns a result into what is maximised.
+    modelled on for as long as these do better than others. `goals`, if given, take the place of metric and mode.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class RungSearcher(Searcher):
         conditions: Mapping[str, tuple[str, Any]] | None = None,
         first: Sequence[Mapping[str, Any]] = (),
         prior: Sequence[Observation] = (),
+        goals: Objectives | None = None,
     ) -> None:
         super().__init__(metric=metric, mode=mode)
         if mode not in ("max", "min"):
@@ -80,6 +85,7 @@ class RungSearcher(Searcher):
         self._unfinished: list[int] = []
         self._next = 0
         self._sign = 1.0 if mode == "max" else -1.0
+        self._goals = None if goals is None or goals.plain else goals
         self._evolution = Evolution(self.cube, seed) if sampler == "cmaes" else None
         self._grid = Grid(self.cube, seed) if sampler == "grid" else None
 
@@ -101,25 +107,25 @@ class RungSearcher(Searcher):
         return dict(self.trials[number].config)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self._record(self.numbers[trial_id], int(result["epoch"]), float(result[self.metric]))
+        self._record(self.numbers[trial_id], int(result["epoch"]), self._score(result))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Ray gives the result on which a trial was stopped only here; a trial with an error counts as worst."""
         number = self.numbers[trial_id]
         if error:
-            self._record(number, self.rungs[0], math.nan)
+            self._record(number, self.rungs[0], self._score({}))
         elif result and self.metric in result:
-            self._record(number, int(result["epoch"]), float(result[self.metric]))
+            self._record(number, int(result["epoch"]), self._score(result))
         self._retire(number)
 
-    def replay(self, number: int, config: Config, scores: Mapping[int, float], *, finished: bool) -> None:
-        """Takes over a trial of an earlier run of the same study: its score by epoch, and whether it is to go on."""
+    def replay(self, number: int, config: Config, reports: Mapping[int, Mapping[str, Any]], *, finished: bool) -> None:
+        """Takes over a trial of an earlier run of the same study: its results by epoch, and whether it is to go on."""
         if self._queue and config == self._queue[0]:
             self._queue.pop(0)
         self._next = max(self._next, number + 1)
         self.trials[number] = _Trial(dict(config), "replayed")
-        for epoch, score in scores.items():
-            self._record(number, epoch, score)
+        for epoch, result in reports.items():
+            self._record(number, epoch, self._score(result))
         if finished:
             self._retire(number)
         else:
@@ -167,7 +173,7 @@ class RungSearcher(Searcher):
     def _modelled_rung(self) -> int | None:
         """The highest with enough scores."""
         for rung in reversed(self.rungs):
-            if sum(math.isfinite(trial.scores.get(rung, math.nan)) for trial in self.trials.values()) >= ENOUGH_SCORES:
+            if sum(_succeeded(trial.scores[rung]) for trial in self._at(rung)) >= ENOUGH_SCORES:
                 return rung
         return None
 
@@ -177,15 +183,18 @@ class RungSearcher(Searcher):
         Trials that were stopped below the rung are left out: told as its worst, they would crowd the picture that TPE
         has of bad configurations with some that were never compared there (benchmarks/search_quality.py).
         """
-        reached = [trial for trial in self.trials.values() if rung in trial.scores]
-        worst = min(trial.scores[rung] for trial in reached if math.isfinite(trial.scores[rung])) - 1
-        return [(trial.config, max(trial.scores[rung], worst)) for trial in reached]
+        reached = self._at(rung)
+        merits = self._merits([trial.scores[rung] for trial in reached])
+        worst = min(filter(math.isfinite, merits)) - 1
+        return [(trial.config, max(merit, worst)) for trial, merit in zip(reached, merits, strict=True)]
 
     def _readings(self) -> list[Reading]:
         """The scores of all rungs; none while too few trials have any."""
         if sum(bool(trial.scores) for trial in self.trials.values()) < ENOUGH_SCORES:
             return []
-        return [(trial.config, rung, score) for trial in self.trials.values() for rung, score in trial.scores.items()]
+        read = [(trial.config, rung, score) for trial in self.trials.values() for rung, score in trial.scores.items()]
+        merits = self._merits([score for *_, score in read])
+        return [(config, rung, merit) for (config, rung, _), merit in zip(read, merits, strict=True)]
 
     def _pending(self, rung: int | None = None) -> list[Config]:
         """The configurations of running trials, without those that have a score at `rung`."""
@@ -197,21 +206,34 @@ class RungSearcher(Searcher):
         They are compared at the first rung, with the median of all others there; one success and one failure are
         assumed before any was seen.
         """
-        first = self.rungs[0]
-        scored = [trial for trial in self.trials.values() if first in trial.scores]
-        own = [trial.scores[first] for trial in scored if trial.source == source]
-        others = [trial.scores[first] for trial in scored if trial.source != source]
+        scored = self._at(self.rungs[0])
+        merits = self._merits([trial.scores[self.rungs[0]] for trial in scored])
+        own = [merit for trial, merit in zip(scored, merits, strict=True) if trial.source == source]
+        others = [merit for trial, merit in zip(scored, merits, strict=True) if trial.source != source]
         wins = sum(score > median(others) for score in own) if others else len(own)
         return min(2 * (1 + wins) / (2 + len(own)), 1.0)
 
-    def _record(self, number: int, epoch: int, score: float) -> None:
+    def _at(self, rung: int) -> list[_Trial]:
+        return [trial for trial in self.trials.values() if rung in trial.scores]
+
+    def _score(self, result: Mapping[str, Any]) -> Score:
+        """What a result is worth; that of a failure, which has no finite metric, is the worst."""
+        if self._goals:
+            return self._goals.of(result)
+        score = self._sign * float(result.get(self.metric, math.nan))
+        return -math.inf if math.isnan(score) else score
+
+    def _merits(self, scores: Sequence[Score]) -> list[float]:
+        """Scores as numbers; those of several objectives can only be told together."""
+        if self._goals:
+            return self._goals.merits([score for score in scores if isinstance(score, tuple)])
+        return [score for score in scores if isinstance(score, float)]
+
+    def _record(self, number: int, epoch: int, score: Score) -> None:
         trial = self.trials[number]
-        if math.isnan(score):
-            for rung in self.rungs:
-                if rung >= epoch:
-                    trial.scores.setdefault(rung, -math.inf)
-        elif epoch in self.rungs:
-            trial.scores.setdefault(epoch, self._sign * score)
+        for rung in self.rungs:
+            if rung == epoch or (rung > epoch and not _succeeded(score)):
+                trial.scores.setdefault(rung, score)
 
     def _retire(self, number: int) -> None:
         """CMA-ES only looks at an order: that of the rung reached, then of the score there."""
@@ -219,7 +241,12 @@ class RungSearcher(Searcher):
         trial.pending = False
         if self._evolution and trial.scores:
             rung = max(rung for rung in trial.scores)
-            self._evolution.tell(number, trial.config, _lexicographic(self.rungs.index(rung), trial.scores[rung]))
+            merit = self._merits([trial.scores[rung]])[0]
+            self._evolution.tell(number, trial.config, _lexicographic(self.rungs.index(rung), merit))
+
+
+def _succeeded(score: Score) -> bool:
+    return math.isfinite(score[0] if isinstance(score, tuple) else score)
 
 
 def _lexicographic(place: int, score: float) -> float:

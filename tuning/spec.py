@@ -180,6 +180,12 @@ class StudySpec:
         _choice("sampler", self.sampler, ("tpe", "random", "gp", "cmaes", "grid"))
         _choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         _choice("memory_format", self.memory_format, ("auto", "contiguous", "channels_last"))
+        if not self.goals.plain:
+            for name, value, other in (
+                ("scheduler", "median", "asha"), ("sampler", "cmaes", "gp"), ("spare_noise", True, False),
+            ):  # fmt: skip
+                if getattr(self, name) == value:
+                    raise ValueError(f"{name} {value} compares one number, not {self.goals}; use {name}={other}")
         if self.rivals and str(self.goals) != METRIC:
             raise ValueError(
                 "several architectures share a budget by validation accuracy only; give one --model, "

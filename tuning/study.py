@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -150,6 +151,7 @@ def _searcher(prepared: Prepared) -> RungSearcher:
         sampler=spec.sampler,
         first=prepared.warm.first if prepared.warm else (),
         prior=prepared.warm.prior if prepared.warm else (),
+        goals=spec.goals,
     )
 
 
@@ -167,14 +169,14 @@ def _replay_trial(
     scheduler: RungScheduler,
 ) -> None:
     """Tells what is known of a trial; `config` is the part of it that is searched, None if it is of another space."""
-    scores = {metrics["epoch"]: float(metrics[METRIC]) for metrics in record.epochs}
+    reports: dict[int, dict[str, Any]] = {metrics["epoch"]: metrics for metrics in record.epochs}
     if record.outcome == "diverged":
-        scores[len(scores) + 1] = float("nan")
-    for epoch, score in scores.items():
-        scheduler.replay(record.number, epoch, score, group=record.model)
+        reports[len(reports) + 1] = {METRIC: math.nan}
+    for epoch, metrics in reports.items():
+        scheduler.replay(record.number, epoch, scheduler.score(metrics), group=record.model)
     if record.audited_at is not None:
         scheduler.audited.add(record.number)
     if config is None:  # its number is taken, nothing is to be learnt from it
         searcher.replay(record.number, {}, {}, finished=True)
     else:
-        searcher.replay(record.number, config, scores, finished=record.outcome in ENDED)
+        searcher.replay(record.number, config, reports, finished=record.outcome in ENDED)
