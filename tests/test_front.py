@@ -14,6 +14,7 @@ import search_spaces
 from cluster.resources import Resources
 from search_spaces.override import override, parse
 from tuning import checkpoint
+from tuning.budget import Meter
 from tuning.errors import NoResources
 from tuning.front import candidates, pareto_front, ranked, shown
 from tuning.journal import Journal, read
@@ -76,7 +77,7 @@ def test_checkpoints_of_the_front_are_kept_besides_the_best(tmp_path: Path) -> N
     )  # fmt: skip
     for number in trials:
         (tmp_path / "trials" / trial_name(number)).mkdir(parents=True)
-    log = StudyLog(Journal(tmp_path / "journal.jsonl"), trials, [])
+    log = StudyLog(Journal(tmp_path / "journal.jsonl"), trials, Meter(), [])
     Recorder(log, make_scheduler(spec), tmp_path, spec, keep=1).on_trial_complete(1, [], Named(4))  # type: ignore[arg-type]
     log.journal.close()
     kept = sorted(path.name for path in (tmp_path / "trials").iterdir())

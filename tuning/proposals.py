@@ -84,7 +84,9 @@ class Evolution:
 
     def __init__(self, cube: Cube, seed: int) -> None:
         self.cube = cube
-        self._study = optuna.create_study(direction="maximize", sampler=CmaEsSampler(seed=seed))
+        self._study = optuna.create_study(
+            direction="maximize", sampler=CmaEsSampler(seed=seed, warn_independent_sampling=False)
+        )
         self._asked: dict[int, optuna.Trial] = {}
 
     def propose(self, number: int) -> Config:

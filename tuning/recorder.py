@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Callback
 
 from tuning.front import pareto_front, ranked
-from tuning.record import ENDED, StudyLog, TrialRecord
+from tuning.record import ENDED, StudyLog
 from tuning.scheduler import Decision, RungScheduler
 from tuning.spec import StudySpec
 from tuning.training import METRICS
@@ -30,6 +30,7 @@ class Recorder(Callback):
         self.log, self.scheduler, self.folder, self.keep = log, scheduler, folder, keep
         self.epochs, self.goals, self.recipes = spec.epochs, spec.goals, spec.recipes
         self.metrics = (*METRICS, *self.goals.costs)
+        self._kept = {number for number, record in log.records.items() if record.outcome in ENDED}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a restore that we never ask for
@@ -79,18 +80,20 @@ class Recorder(Callback):
             return
         self.log.emit("end", trial=number, outcome=outcome, reason=reason)
         (self._folder(number) / "state.safetensors").unlink(missing_ok=True)
-        for record in self._worthless():
-            shutil.rmtree(self._folder(record.number), ignore_errors=True)
+        self._kept.add(number)
+        for worthless in self._kept - self._worth_keeping():
+            self._kept.remove(worthless)
+            shutil.rmtree(self._folder(worthless), ignore_errors=True)
 
-    def _worthless(self) -> list[TrialRecord]:
-        """Ended trials that nothing will be asked of again; a completed one that is off the front never comes back."""
-        ended = {n: record for n, record in self.log.records.items() if record.outcome in ENDED}
-        order = [record for record in ranked(ended, self.goals) if not record.recipe]
+    def _worth_keeping(self) -> set[int]:
+        """Trials that something may be asked of again; what is not among the best now will never be."""
+        kept = {number: self.log.records[number] for number in self._kept}
+        order = [record for record in ranked(kept, self.goals) if not record.recipe]
         leaders = {record.model: record.number for record in reversed(order)}
-        kept = {*self.recipes, *leaders.values(), *(record.number for record in order[: self.keep])}
+        worth = {*self.recipes, *leaders.values(), *(record.number for record in order[: self.keep])}
         if self.goals.several:
-            kept |= {record.number for record in pareto_front(ended, self.goals)}
-        return [record for number, record in ended.items() if number not in kept]
+            worth |= {record.number for record in pareto_front(kept, self.goals)}
+        return worth
 
     def _folder(self, number: int) -> Path:
         return self.folder / "trials" / trial_name(number)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
 Score = float | Value  # larger is better; of several objectives a value that only their merits compare
+RANKED = 1_000  # peers of several objectives, which have to be compared pair by pair
 Z_SCORE = 1.0  # standard errors of two validation scores that count as noise
 
 
@@ -90,12 +91,13 @@ class Rungs:
         )
 
     def _rank(self, score: Score, peers: tuple[str, int, int]) -> tuple[list[float], float]:
-        """The merits of all peers so far, ascending, and that of the newest."""
+        """The merits of the peers so far, ascending, and that of the newest; of several objectives the last peers'."""
         known = self._peers.setdefault(peers, [])
         if isinstance(score, float):
             insort(known, score)
             return known, score
         known.append(score)
+        del known[:-RANKED]
         merits = self.goals.merits(known)
         return sorted(merits), merits[-1]
 

@@ -26,6 +26,7 @@ ENOUGH_SCORES = 10  # TPE's own number of random trials before it starts to mode
 EXPLORED_SHARE = 1 / 3  # of the proposals asks no model, so that a wrong early one cannot lock the search in
 NEAR_SHARE = 1 / 2  # of these, at most, lie near the published recipe
 PRIOR_SHARE = 1 / 2  # of the others, at most, come from earlier studies
+RANKED = 1_000  # values of several objectives, which have to be compared pair by pair: the last of the highest rungs
 SAMPLERS = ("tpe", "random", "gp", "cmaes", "grid")
 
 
@@ -193,6 +194,8 @@ class RungSearcher(Searcher):
         if sum(bool(trial.scores) for trial in self.trials.values()) < ENOUGH_SCORES:
             return []
         read = [(trial.config, rung, score) for trial in self.trials.values() for rung, score in trial.scores.items()]
+        if self._goals:
+            read = sorted(reversed(read), key=lambda reading: -reading[1])[:RANKED]
         merits = self._merits([score for *_, score in read])
         return [(config, rung, merit) for (config, rung, _), merit in zip(read, merits, strict=True)]
 
@@ -210,11 +213,14 @@ class RungSearcher(Searcher):
         merits = self._merits([trial.scores[self.rungs[0]] for trial in scored])
         own = [merit for trial, merit in zip(scored, merits, strict=True) if trial.source == source]
         others = [merit for trial, merit in zip(scored, merits, strict=True) if trial.source != source]
-        wins = sum(score > median(others) for score in own) if others else len(own)
+        middle = median(others) if others else -math.inf
+        wins = sum(merit > middle for merit in own)
         return min(2 * (1 + wins) / (2 + len(own)), 1.0)
 
     def _at(self, rung: int) -> list[_Trial]:
-        return [trial for trial in self.trials.values() if rung in trial.scores]
+        """The trials with a score at a rung, or as many of the last as can be compared."""
+        reached = [trial for trial in self.trials.values() if rung in trial.scores]
+        return reached[-RANKED:] if self._goals else reached
 
     def _score(self, result: Mapping[str, Any]) -> Score:
         """What a result is worth; that of a failure, which has no finite metric, is the worst."""
