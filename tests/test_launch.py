@@ -102,6 +102,7 @@ MISTAKES = [
     (["--model", "resnet20", "--set", "lr=nan"], 2, "lr must be a number above 0 to 100, got nan"),
     (["--model", "resnet20", "--set", "lr=0.3:0.1"], 2, "lr needs low below high"),
     (["--model", "resnet20", "--set", "image_size=big"], 2, "--set image_size must be a whole number, got 'big'"),
+    (["--model", "resnet20", "--set", "spare_noise=1"], 2, "--set spare_noise must be true or false, got '1'"),
     (["--model", "resnet20", "--set", "image_size=4"], 2, "resnet20 needs images of at least 8 px, got 4"),
     (["--model", "resnet20", "--set", "dropout=0.1"], 2, "resnet20 has no option dropout; it has: norm"),
     (["--model", "resnet20", "--set", "batch_size=4096"], 2, "batch_size goes up to 4096, but digits has 1295"),

@@ -226,6 +226,10 @@ def _convert(key: str, text: str) -> Any:
     """`text` in the type of the field `key`."""
     hint = typing.get_type_hints(StudySpec)[key]
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if bool in kinds:
+        if text not in ("true", "false"):
+            raise ValueError(f"--set {key} must be true or false, got {text!r}")
+        return text == "true"
     for kind in (int, float):
         if kind in kinds:
             try:

@@ -177,6 +177,8 @@ class StudySpec:
         if self.brackets > 1 and self.scheduler != "asha":
             raise ValueError(f"brackets are asha's, got {self.brackets} with scheduler {self.scheduler!r}")
         _number("audit", self.audit, 0, 1)
+        if not isinstance(self.spare_noise, bool):
+            raise ValueError(f"spare_noise must be true or false, got {self.spare_noise!r}")
         _choice("sampler", self.sampler, ("tpe", "random", "gp", "cmaes", "grid"))
         _choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         _choice("memory_format", self.memory_format, ("auto", "contiguous", "channels_last"))
