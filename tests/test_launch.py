@@ -39,7 +39,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> str:
     with contextlib.chdir(folder):
         prepared = prepare(StudySpec(model="resnet20", name="started"))
         prepared.folder.mkdir(parents=True)
-        study_file.write(prepared, Format(), {})
+        study_file.write(prepared, {prepared.spec.model: (Format(), {})})
         return (prepared.folder / "study.json").read_text().replace(str(folder), "PLACE")
 
 
