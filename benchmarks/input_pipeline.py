@@ -26,9 +26,10 @@ from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms as T
 
 import models
+from tuning.classifier import Format
 from tuning.formats import candidates, fastest
 from tuning.spec import HParams
-from tuning.training import Format, Training
+from tuning.training import Training
 from tuning.trial import build_arguments
 
 LEVELS: dict[str, tuple[dict[str, Any], float, bool]] = {  # ours, the goal of b / a, whether stock is heavy, too

@@ -28,10 +28,10 @@ from shared import KINDS, held, short_errors
 
 from cluster.session import session
 from datasets import Splits, in_memory, store
+from tuning.classifier import Format
 from tuning.loader import Loader
 from tuning.prepare import load
 from tuning.spec import StudySpec
-from tuning.training import Format
 from tuning.trial import TrialSetup
 
 BATCH = 128

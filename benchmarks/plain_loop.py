@@ -25,10 +25,11 @@ from torchvision import transforms
 import datasets
 import models
 from datasets import Splits
+from tuning.classifier import predict
 from tuning.loader import Loader
 from tuning.scores import score_of
 from tuning.spec import HParams
-from tuning.training import Training, predict
+from tuning.training import Training
 from tuning.trial import build_arguments
 
 MODEL = "resnet20"

@@ -25,9 +25,10 @@ import models
 import search_spaces
 from benchmarks.curves import save
 from datasets import Splits
+from tuning.classifier import Format, predict
 from tuning.scores import score_of
 from tuning.spec import HParams
-from tuning.training import Diverged, Format, Training, derive_seed, predict
+from tuning.training import Diverged, Training, derive_seed
 
 MODEL, DATASET = "resnet20", "digits"
 EPOCHS, SEEDS = 20, (0, 1)

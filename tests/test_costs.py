@@ -11,9 +11,10 @@ import torch
 import datasets
 import models
 from datasets import Splits
+from tuning.classifier import Format
 from tuning.costs import LATENCIES, architecture_costs, known_latency_ms, latency_ms, training_costs
 from tuning.spec import HParams
-from tuning.training import Format, Training
+from tuning.training import Training
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 import datasets
+from tuning.classifier import Format
 from tuning.formats import candidates, fastest, has_bfloat16
 from tuning.spec import HParams
-from tuning.training import Format, Training
+from tuning.training import Training
 
 SPLITS = datasets.load("digits", root="unused")
 SECONDS = {

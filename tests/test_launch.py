@@ -15,9 +15,9 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from tuning import study_file
+from tuning.classifier import Format
 from tuning.prepare import prepare
 from tuning.spec import StudySpec
-from tuning.training import Format
 
 ROOT = Path(__file__).parent.parent
 

@@ -11,12 +11,13 @@ from PIL import Image
 from torch import nn
 
 from datasets import Splits, in_memory
+from tuning.classifier import predict
 from tuning.loader import Loader
 from tuning.prepare import prepare
 from tuning.scores import mean_average_precision
 from tuning.spec import HParams, StudySpec
 from tuning.study import run
-from tuning.training import Training, predict
+from tuning.training import Training
 
 CLASSES = ("left", "right", "top")
 SIZE = 8

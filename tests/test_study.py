@@ -21,6 +21,7 @@ from datasets import Images
 from search_spaces.override import override, parse
 from tuning import study_file
 from tuning.checkpoint import Damaged
+from tuning.classifier import Format, Normalised, predict
 from tuning.errors import EveryTrialFailed, Locked
 from tuning.export import load_best
 from tuning.finals import Finalist, Verdict
@@ -33,7 +34,6 @@ from tuning.record import replay
 from tuning.scores import score_of
 from tuning.spec import METRIC, StudySpec
 from tuning.study import run, run_study
-from tuning.training import Format, Normalised, predict
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 import datasets
 from datasets import Splits
+from tuning.classifier import Format
+from tuning.optimizer import average, make_optimizer
 from tuning.spec import HParams
-from tuning.training import Diverged, EpochMetrics, Format, Training, average, derive_seed, make_optimizer
+from tuning.training import Diverged, EpochMetrics, OutOfMemory, Training, derive_seed
 
 EVERYTHING = {
     "augmentation": "crop_flip",
@@ -189,3 +191,52 @@ def test_seeds_for_different_purposes_differ() -> None:
     }
     assert len(seeds) == 4
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+class Hungry(nn.Module):
+    """Takes so many images at once, as a device with little memory would."""
+
+    def __init__(self, splits: Splits, most: int) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        pixels = splits.channels * splits.image_size**2
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 32), nn.ReLU(), nn.Linear(32, 10))
+        self.most, self.seen = most, list[int]()
+
+    def forward(self, images: Tensor) -> Tensor:
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        self.seen.append(len(images))
+        return self.layers(images)  # type: ignore[no-any-return]
+
+
+def hungry(splits: Splits, most: int, **recipe: Any) -> Training:
+    hparams = HParams(**{"lr": 0.1, "batch_size": 60, "momentum": 0.9, **recipe})
+    return Training(Hungry(splits, most), hparams, splits, epochs=2, seed=7)
+
+
+@pytest.mark.parametrize("recipe", [{}, {"mixup": 0.3, "label_smoothing": 0.1, "clip_norm": 0.5}])
+def test_what_does_not_fit_is_trained_in_parts_with_the_same_result(splits: Splits, recipe: dict[str, Any]) -> None:
+    whole, parts = hungry(splits, 10**6, **recipe), hungry(splits, 17, **recipe)
+    for expected, seen in zip(whole.run(), parts.run(), strict=True):
+        assert (expected.micro_batch, seen.micro_batch) == (60, 15)
+        assert seen.train_loss == pytest.approx(expected.train_loss, rel=1e-4)
+        assert seen.val_loss == pytest.approx(expected.val_loss, rel=1e-3)
+    assert isinstance(parts.model.network, Hungry)
+    assert max(parts.model.network.seen) <= 17
+    for name, value in whole.weights().items():
+        torch.testing.assert_close(parts.weights()[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_parts_stay_small_after_a_resume(splits: Splits) -> None:
+    stopped = hungry(splits, 17)
+    next(stopped.run())
+    resumed = hungry(splits, 17)
+    resumed.restore(*stopped.state())
+    assert resumed.micro_batch == 15
+    assert [m.epoch for m in resumed.run()] == [2]
+
+
+def test_a_network_that_never_fits_says_so(splits: Splits) -> None:
+    with pytest.raises(OutOfMemory, match="not even 2 images of 1 x 8 x 8 fit into cpu"):
+        next(hungry(splits, 1).run())

@@ -20,8 +20,8 @@ from ray import cloudpickle, tune
 from ray.tune.search import Searcher
 
 import datasets
+from tuning.classifier import Format
 from tuning.spec import METRIC, StudySpec
-from tuning.training import Format
 from tuning.trial import SAVING_SHARE, Saving, TrialSetup, run_trial, trial_name, trial_number
 
 PLAIN = {"lr": 0.05, "batch_size": 64, "augmentation": "crop_flip", "erasing": 0.3, "mixup": 0.2}

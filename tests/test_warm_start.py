@@ -16,13 +16,13 @@ from PIL import Image
 import search_spaces
 from search_spaces import Condition, SearchSpace
 from tuning.budget import Meter
+from tuning.classifier import Format
 from tuning.journal import Journal
 from tuning.prepare import prepare
 from tuning.record import StudyLog, TrialRecord
 from tuning.spec import HParams, StudySpec
 from tuning.study import _replayed
 from tuning.study_file import write
-from tuning.training import Format
 from tuning.warm_start import PRIOR, distance, gather, mapped_into, merits, recall
 
 SPACE = search_spaces.for_model("resnet20")

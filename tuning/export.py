@@ -13,7 +13,7 @@ from torch import Tensor
 
 import models
 from tuning.checkpoint import Damaged, replace_durably, write_json
-from tuning.training import Format, Normalised
+from tuning.classifier import Format, Normalised
 
 WEIGHTS, DESCRIPTION = "best.safetensors", "best.json"
 

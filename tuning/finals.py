@@ -15,6 +15,7 @@ import ray
 from cluster.resources import Resources
 from cluster.session import call_on_worker
 from tuning import checkpoint
+from tuning.classifier import predict
 from tuning.export import rebuild
 from tuning.front import candidates, pareto_front, violation
 from tuning.loader import Loader
@@ -22,7 +23,7 @@ from tuning.objectives import Objectives
 from tuning.record import Records, TrialRecord, recipe_of
 from tuning.scores import score_of, standard_error
 from tuning.spec import METRIC
-from tuning.training import Diverged, derive_seed, predict
+from tuning.training import Diverged, derive_seed
 from tuning.trial import TrialSetup, build_arguments, trial_name
 
 CONFIDENCE_Z = 1.96  # 95 %

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from tuning.training import Format, Training
+from tuning.classifier import Format
+from tuning.training import Training
 
 STEPS = 4
 BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")  # what CPUs that multiply it call it; the last one is ARM's

@@ -14,6 +14,7 @@ from cluster.session import call_on_worker, session
 from search_spaces import SearchSpace
 from tuning import leaderboard_report, report, study_file
 from tuning.changes import Spaces
+from tuning.classifier import Format
 from tuning.finals import run_finals
 from tuning.formats import candidates, fastest
 from tuning.interrupt import Interrupt
@@ -26,7 +27,6 @@ from tuning.recording import Phases, check_any_trained, finished, keep_changes, 
 from tuning.scheduler import RungScheduler, make_scheduler
 from tuning.searcher import RungSearcher
 from tuning.spec import METRIC, StudySpec
-from tuning.training import Format
 from tuning.trial import TrialSetup, run_trial
 from tuning.trials import run_trials
 

@@ -18,10 +18,10 @@ from search_spaces import Condition, SearchSpace
 from search_spaces.one_factor import OneFactor
 from tuning.changes import Spaces, anchored
 from tuning.checkpoint import write_json
+from tuning.classifier import Format
 from tuning.errors import DamagedStudy
 from tuning.prepare import STUDY_FILE, Prepared
 from tuning.spec import StudySpec, from_json
-from tuning.training import Format
 
 Timed = tuple[Format, Mapping[Format, float]]  # a format, and images/s of all formats that were timed
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy")

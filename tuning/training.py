@@ -14,16 +14,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from datasets import Splits
 from tuning.augment import augment, mix
+from tuning.classifier import Format, Normalised, free, predict
 from tuning.loader import Loader
+from tuning.optimizer import average, make_optimizer
 from tuning.schedule import lr_factor
 from tuning.scores import as_targets, hits, loss_of, score_of
 from tuning.spec import HParams
 
-EVAL_BATCH = 512
+SMALLEST_PART = 2  # images; batch norm cannot train on one
 CHECK_EVERY = 50  # steps between looks at the loss on a GPU, where each look waits for the device
 
 
@@ -33,6 +34,10 @@ class Diverged(Exception):
     def __init__(self, epoch: int) -> None:
         super().__init__(f"the loss became infinite or NaN in epoch {epoch}")
         self.epoch = epoch
+
+
+class OutOfMemory(Exception):
+    """The network cannot be trained on this device, however few images it sees at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,44 +56,10 @@ class EpochMetrics:
     val_top5_accuracy: float  # top-k where there are fewer than 5 classes
     images_per_second: float  # of training alone
     seconds: float
+    micro_batch: int  # images that went through the network at once: fewer than a batch where these did not fit
 
 
 METRICS = tuple(field.name for field in dataclasses.fields(EpochMetrics))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Format:
-    """How numbers are held and images laid out in memory: the speed of a training, hardly its result."""
-
-    precision: str = "float32"  # or bfloat16
-    memory_format: str = "contiguous"  # or channels_last
-
-    @property
-    def layout(self) -> torch.memory_format:
-        return torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
-
-    def autocast(self, device: torch.device) -> torch.autocast:
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
-
-
-class Normalised(nn.Module):
-    """A classifier of raw images: uint8 (B, C, H, W) -> logits, the normalisation being part of it."""
-
-    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1) * 255, persistent=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(self.normalise(images))
-        return logits
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """uint8 images -> float32 of mean 0 and deviation 1 over the training set."""
-        assert isinstance(self.mean, Tensor)
-        assert isinstance(self.std, Tensor)
-        return (images.float() - self.mean) / self.std
 
 
 def derive_seed(*keys: int | str) -> int:
@@ -121,6 +92,7 @@ class Training:
         self.averaged: Normalised | None = copy.deepcopy(self.model) if hparams.ema_decay else None
         self.epoch = 0
         self.val_losses: list[float] = []
+        self.micro_batch = hparams.batch_size
         if hparams.batch_size > len(splits.train):
             raise ValueError(f"batch_size {hparams.batch_size} exceeds the {len(splits.train)} training images")
 
@@ -134,6 +106,7 @@ class Training:
 
         Raises:
             Diverged: the loss of a step, or of the validation, is no longer finite.
+            OutOfMemory: not even parts of a batch fit into the device's memory.
         """
         while self.epoch < self.epochs:
             start = time.perf_counter()
@@ -154,6 +127,7 @@ class Training:
                 val_top5_accuracy=top5,
                 images_per_second=images / trained,
                 seconds=time.perf_counter() - start,
+                micro_batch=self.micro_batch,
             )
 
     @cached_property
@@ -200,17 +174,39 @@ class Training:
         targets = as_targets(labels, len(self.splits.classes)) if mixed or labels.ndim > 1 else labels
         if mixed:
             inputs, targets = mix(inputs, targets, hparams, generator)
-        with self.format.autocast(self.device):
-            outputs = self.model.network(inputs)
-        logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
-        loss = loss_of(logits.float(), targets, self.splits.task, hparams.label_smoothing)
-        for head in auxiliary:
-            loss = loss + hparams.aux_weight * loss_of(head.float(), targets, self.splits.task, hparams.label_smoothing)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss, right = self._gradients(inputs, targets, labels)
         if hparams.clip_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), hparams.clip_norm)
         self.optimizer.step()
+        return loss, right
+
+    def _gradients(self, inputs: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and right answers of a batch, and its gradients: in parts that add up to it where it does not fit."""
+        while True:
+            count = math.ceil(len(inputs) / self.micro_batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            try:
+                parts = zip(*(tensor.tensor_split(count) for tensor in (inputs, targets, labels)), strict=True)
+                losses, right = zip(*(self._part(x, y, known, len(inputs)) for x, y, known in parts), strict=True)
+                return torch.stack(losses).sum(), torch.stack(right).sum()
+            except torch.OutOfMemoryError as error:
+                if self.micro_batch <= SMALLEST_PART:
+                    size = " x ".join(map(str, inputs.shape[1:]))
+                    raise OutOfMemory(f"not even {self.micro_batch} images of {size} fit into {self.device}") from error
+                self.micro_batch = max(math.ceil(self.micro_batch / 2), SMALLEST_PART)
+            free(self.device)  # after the error is gone, which keeps the tensors of the failed pass
+
+    def _part(self, inputs: Tensor, targets: Tensor, labels: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        """Adds the gradients of some images of a batch of so many."""
+        hparams, task = self.hparams, self.splits.task
+        with self.format.autocast(self.device):
+            outputs = self.model.network(inputs)
+        logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
+        loss = loss_of(logits.float(), targets, task, hparams.label_smoothing)
+        for head in auxiliary:
+            loss = loss + hparams.aux_weight * loss_of(head.float(), targets, task, hparams.label_smoothing)
+        loss = loss * (len(inputs) / batch)
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), hits(logits.detach(), labels).sum()
 
     def _set_lr(self, step: int, steps_per_epoch: int) -> float:
@@ -231,7 +227,7 @@ class Training:
             tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items() if value is not None}
         if self.averaged:
             tensors |= {f"averaged.{name}": tensor for name, tensor in self.averaged.state_dict().items()}
-        return tensors, {"epoch": self.epoch, "val_losses": self.val_losses}
+        return tensors, {"epoch": self.epoch, "val_losses": self.val_losses, "micro_batch": self.micro_batch}
 
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Goes back to a `state()` of a training with the same arguments."""
@@ -245,42 +241,7 @@ class Training:
         if self.averaged:
             self.averaged.load_state_dict(_below("averaged.", tensors))
         self.epoch, self.val_losses = int(meta["epoch"]), list(meta["val_losses"])
-
-
-def make_optimizer(model: nn.Module, hparams: HParams) -> Optimizer:
-    """The optimiser that `hparams` names; norms and biases do not decay."""
-    groups = [
-        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": hparams.weight_decay},
-        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if hparams.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=hparams.lr, momentum=hparams.momentum, nesterov=hparams.momentum > 0)
-    if hparams.optimizer == "rmsprop":  # decay and, by default, epsilon as in the EfficientNet paper's code
-        eps = 1e-3 if hparams.eps is None else hparams.eps
-        return torch.optim.RMSprop(groups, lr=hparams.lr, alpha=0.9, eps=eps, momentum=hparams.momentum)
-    kind = torch.optim.AdamW if hparams.optimizer == "adamw" else torch.optim.Adam
-    eps = 1e-8 if hparams.eps is None else hparams.eps
-    return kind(groups, lr=hparams.lr, betas=(hparams.momentum, 0.999), eps=eps)
-
-
-@torch.inference_mode()
-def predict(model: nn.Module, loader: Loader, format: Format) -> tuple[Tensor, Tensor]:
-    """Float logits (N, classes) of a `Normalised` model for all images, with their labels."""
-    model.eval()
-    logits = []
-    for images, _ in loader.in_order(EVAL_BATCH):
-        with format.autocast(images.device):
-            logits.append(model(images.contiguous(memory_format=format.layout)).float())
-    return torch.cat(logits), loader.labels
-
-
-@torch.no_grad()
-def average(averaged: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Moves `averaged` towards `model`: by more after few steps, so that the start is forgotten."""
-    decay = min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), 1 - decay)
-    for old, new in zip(averaged.buffers(), model.buffers(), strict=True):
-        old.copy_(new)
+        self.micro_batch = int(meta["micro_batch"])
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
