@@ -19,7 +19,8 @@ OWNERS = {  # framework -> the modules that may import it
     },
     "torch": {
         "models.*", "datasets.__main__", "tuning.training", "tuning.loader", "tuning.scores", "tuning.augment",
-        "tuning.policies", "tuning.formats", "tuning.optimizer", "tuning.classifier", "tuning.costs", "tuning.checkpoint", "tuning.export", "tuning.trial",
+        "tuning.policies", "tuning.formats", "tuning.optimizer", "tuning.classifier",
+        "tuning.costs", "tuning.checkpoint", "tuning.export", "tuning.trial",
         "tuning.mlflow_model",
     },
 }  # fmt: skip
