@@ -87,6 +87,15 @@ def call_on_worker(function: Callable[..., Result], *arguments: Any, address: st
     return result
 
 
+def machine_is_going() -> bool:
+    """Whether the machine that this worker runs on will be taken away: a spot notice, or the autoscaler's."""
+    import ray
+    from ray._private.worker import global_worker
+
+    here = ray.get_runtime_context().get_node_id()
+    return here in {str(node) for node in global_worker.gcs_client.get_draining_nodes()}
+
+
 def check_address(address: str) -> None:
     """Raises if `session` cannot use the address, or nobody answers there, which Ray itself would say after minutes.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import torch
 from ray import tune
 
 import models
+from cluster.session import machine_is_going
 from datasets import Splits
 from tuning import checkpoint
 from tuning.classifier import Format
@@ -101,7 +103,7 @@ def run_trial(config: dict[str, Any], setup: TrialSetup) -> None:
 
     Saves `best.safetensors` at each new best epoch and `state.safetensors` at the rungs, and after every epoch where
     that takes little of its time, before it reports them: the scheduler may end the trial at any report. A worker that
-    takes over a trial goes on from its state.
+    takes over a trial goes on from its state. On a machine that will be taken away it saves after its epoch and leaves.
     """
     _train(config, setup.of(config), setup.spec.seed)
 
@@ -128,7 +130,8 @@ def _train(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
                 best = metrics.val_accuracy
                 meta = {"metrics": values, "options": model_options(vars(training.hparams)), "config": config}
                 checkpoint.save(folder / "best.safetensors", training.weights(), meta)
-            due = saving.due(metrics.seconds) or metrics.epoch in setup.spec.rungs
+            leaving = machine_is_going()
+            due = leaving or saving.due(metrics.seconds) or metrics.epoch in setup.spec.rungs
             saved = due and metrics.epoch < setup.spec.epochs
             if saved:
                 start = time.perf_counter()
@@ -137,6 +140,8 @@ def _train(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
                 saving.took(time.perf_counter() - start)
             if not _report(number, values, setup.spec, saved=saved):
                 return
+            if leaving and saved:
+                os._exit(0)  # Ray Tune starts the trial elsewhere, and counts no failure on such a machine
     except Diverged as diverged:
         tune.report({"trial": number, "epoch": diverged.epoch, METRIC: math.nan, "diverged": True, "done": True})
 
