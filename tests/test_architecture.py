@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 LEAVES = ("models", "datasets", "search_spaces", "cluster")
 OWNERS = {  # framework -> the modules that may import it
     "ray": {
-        "tuning.study", "tuning.one_factor", "tuning.trials", "tuning.searcher", "tuning.grid", "tuning.portfolio",
+        "tuning.study", "tuning.one_factor", "tuning.trials", "tuning.gpu_share", "tuning.searcher", "tuning.grid", "tuning.portfolio",
         "tuning.scheduler", "tuning.trial", "tuning.recorder", "tuning.finals", "cluster.session",
     },
     "mlflow": {"tuning.tracking", "tuning.mlflow_model"},
@@ -20,7 +20,7 @@ OWNERS = {  # framework -> the modules that may import it
     "torch": {
         "models.*", "datasets.__main__", "tuning.training", "tuning.loader", "tuning.scores", "tuning.augment",
         "tuning.policies", "tuning.formats", "tuning.optimizer", "tuning.classifier",
-        "tuning.costs", "tuning.checkpoint", "tuning.export", "tuning.trial",
+        "tuning.costs", "tuning.checkpoint", "tuning.export", "tuning.trial", "tuning.gpu_share",
         "tuning.mlflow_model",
     },
 }  # fmt: skip

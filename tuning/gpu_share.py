@@ -1,0 +1,91 @@
+"""How many trials share a GPU: a probe trains more and more at once, until they slow each other down in sum."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+
+from tuning.trial import TrialSetup
+
+SECONDS = 5.0  # of training, of all at once
+GAIN = 1.1  # what twice as many have to bring, in images/s of all together: fewer trials end sooner
+RESERVE = 0.9  # of the memory; the rest is for other batches, and for what else is on the GPU
+CONTEXT = 600 * 2**20  # bytes of a process's CUDA context, which PyTorch does not count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """So many trials at once on a GPU; `images_per_second` of all together, `memory` of each in bytes."""
+
+    trials: int
+    images_per_second: float
+    memory: int
+    whole: bool = True  # whether their batches fitted as they are
+
+
+def next_to_try(probes: Sequence[Probe], memory: int, most: int) -> int | None:
+    """How many trials to probe next on a GPU of so much memory that takes `most`; None when enough is known."""
+    if not probes:
+        return 1
+    last = probes[-1]
+    pays = len(probes) < 2 or last.images_per_second >= GAIN * probes[-2].images_per_second
+    twice = 2 * last.trials
+    fits = last.whole and twice * last.memory <= RESERVE * memory
+    return twice if pays and fits and twice <= most else None
+
+
+def best(probes: Sequence[Probe]) -> Probe:
+    """The fewest trials that are within `GAIN` of the fastest in sum; batches that had to be split do not count."""
+    whole = [probe for probe in probes if probe.whole] or list(probes[:1])
+    top = max(probe.images_per_second for probe in whole)
+    return next(probe for probe in whole if GAIN * probe.images_per_second > top)
+
+
+def probe(setup: TrialSetup, config: Mapping[str, Any], trials: int, cpus: float) -> Probe:
+    """Trains `config` in so many processes at once, each with `cpus` and an equal share of one GPU, if there is any."""
+    gpus = 1 / trials if setup.device == "cuda" else 0
+    gate = ray.remote(Gate).options(num_cpus=0).remote(trials)
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1)(_train)  # their processes give all memory back
+    shared = ray.put(setup)
+    told = ray.get([task.remote(shared, dict(config), gate) for _ in range(trials)])
+    ray.kill(gate)
+    speeds, memories, whole = zip(*told, strict=True)
+    return Probe(trials=trials, images_per_second=sum(speeds), memory=max(memories), whole=all(whole))
+
+
+class Gate:
+    """Opens when so many have come."""
+
+    def __init__(self, expected: int) -> None:
+        self.missing = expected
+
+    def arrive(self) -> None:
+        self.missing -= 1
+
+    def is_open(self) -> bool:
+        return self.missing <= 0
+
+
+def _train(setup: TrialSetup, config: dict[str, Any], gate: Any) -> tuple[float, int, bool]:
+    """Images/s, bytes of the GPU, and whether batches fitted, of one of several trainings at once."""
+    training = setup.training(config, setup.spec.seed)
+    size, device = training.hparams.batch_size, training.device
+    ((images, labels),) = training.train_loader.batches(torch.arange(size)[None])
+    generator = torch.Generator().manual_seed(0)
+    training.model.train()
+    for _ in range(2):  # chooses kernels, takes its memory
+        training.step(images, labels, generator)[0].item()
+    ray.get(gate.arrive.remote())
+    while not ray.get(gate.is_open.remote()):
+        time.sleep(0.02)
+    start, steps = time.perf_counter(), 0
+    while (passed := time.perf_counter() - start) < SECONDS:
+        training.step(images, labels, generator)[0].item()
+        steps += 1
+    memory = torch.cuda.max_memory_reserved(device) + CONTEXT if device.type == "cuda" else 0
+    return steps * size / passed, memory, training.micro_batch == size
