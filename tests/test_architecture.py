@@ -9,8 +9,8 @@ ROOT = Path(__file__).parent.parent
 LEAVES = ("models", "datasets", "search_spaces", "cluster")
 OWNERS = {  # framework -> the modules that may import it
     "ray": {
-        "tuning.study", "tuning.one_factor", "tuning.trials", "tuning.gpu_share", "tuning.searcher", "tuning.grid", "tuning.portfolio",
-        "tuning.scheduler", "tuning.trial", "tuning.recorder", "tuning.finals", "cluster.session",
+        "tuning.study", "tuning.one_factor", "tuning.trials", "tuning.searcher", "tuning.grid", "tuning.portfolio",
+        "tuning.gpu_share", "tuning.scheduler", "tuning.trial", "tuning.recorder", "tuning.finals", "cluster.session",
     },
     "mlflow": {"tuning.tracking", "tuning.mlflow_model"},
     "optuna": {
