@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tuning.outcome import StudyResult
 
 MANY_FAILED = 0.25  # of the trials
+FILE_WIDTH = 120  # of tables where the output is no terminal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,7 +80,7 @@ def _run(prepared: Prepared) -> StudyResult | OneFactorResult:
     prepared.folder.mkdir(parents=True, exist_ok=True)
     interrupt = Interrupt()
     with _into_log(prepared.folder / "log.txt") as screen, interrupt.catch():
-        console = Console(file=screen)
+        console = Console(file=screen, width=None if screen.isatty() else FILE_WIDTH)
         view = View(console, prepared.spec)
         try:
             for note in prepared.notes():
