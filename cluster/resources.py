@@ -77,8 +77,8 @@ def per_trial(cluster: Cluster, cpus: float, gpus: float | None) -> Resources:
     return Resources(cpus=cpus, gpus=float(cluster.has_gpus) if gpus is None else gpus)
 
 
-def concurrency(cluster: Cluster, trial: Resources, trials: int) -> int:
-    """How many trials fit at once into the cluster at its largest; 0 if not even one ever does.
+def concurrency(cluster: Cluster, trial: Resources, trials: int, share: float = 1.0) -> int:
+    """How many trials fit at once into a share of the cluster at its largest, but one; 0 if not even one ever does.
 
     Of the largest, not the present: an autoscaler starts nodes only for trials that wait for them.
     """
@@ -90,7 +90,8 @@ def concurrency(cluster: Cluster, trial: Resources, trials: int) -> int:
     ):
         count = min(kind.most, workers)
         grown, workers = grown + count * each, workers - count
-    return min(max(now, grown), trials)
+    most = max(now, grown)
+    return min(most, max(int(most * share + TOLERANCE), 1), trials)
 
 
 def fitting(node: Resources, trial: Resources) -> int:

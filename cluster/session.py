@@ -16,6 +16,7 @@ from cluster.resources import Cluster, Resources
 Result = TypeVar("Result")
 
 PROBE_SECONDS = 5.0
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray sets in a job
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("cluster", "datasets", "models", "search_spaces", "tuning")  # our code, as workers need it
 SETTINGS = {  # read by Ray when it is imported or by the processes that it starts
@@ -75,6 +76,11 @@ def session(address: str) -> Iterator[Cluster]:
             ray.shutdown()
 
 
+def code_for_workers() -> dict[str, list[str]]:
+    """The runtime environment that sends our packages to other machines."""
+    return {"py_modules": [str(ROOT / package) for package in PACKAGES], "excludes": ["__pycache__"]}
+
+
 def _connect(address: str) -> None:
     import ray
 
@@ -83,8 +89,8 @@ def _connect(address: str) -> None:
         ray.init(address="local", num_cpus=int(own.cpus), num_gpus=int(own.gpus), include_dashboard=False)
         return
     try:
-        code = [str(ROOT / package) for package in PACKAGES]
-        ray.init(address=address, runtime_env={"py_modules": code, "excludes": ["__pycache__"]})
+        # a job of Ray's job server has brought its code along
+        ray.init(address=address, runtime_env=None if JOB in os.environ else code_for_workers())
     except RuntimeError as error:  # of Ray's own check of Ray and Python
         said = " ".join(str(error).split())
         raise ConnectionError(f"the cluster at {address} does not fit this machine: {said}") from error

@@ -89,6 +89,13 @@ def test_no_trial_spans_two_nodes() -> None:
     assert concurrency(three, Resources(cpus=4), trials=100) == 0
 
 
+def test_a_share_of_a_cluster_is_at_least_one_trial() -> None:
+    ten, trial = Cluster(nodes=(Resources(cpus=5),) * 2), Resources(cpus=1)
+    assert [concurrency(ten, trial, 100, share) for share in (1, 0.5, 0.3, 0.29, 0.01)] == [10, 5, 3, 2, 1]
+    assert concurrency(ten, Resources(cpus=6), 100, 0.5) == 0
+    assert slots(StudySpec(model="resnet20", name="x", max_share=0.5, trials=4), ten)[0] == 4
+
+
 def test_a_cluster_says_what_it_could_ever_offer() -> None:
     assert str(ELASTIC) == (
         "1 node with 0 CPUs, 0 GPUs; up to 5 with 2 CPUs, 0 GPUs; up to 3 with 8 CPUs, 2 GPUs; 6 nodes at most"

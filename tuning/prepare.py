@@ -196,7 +196,7 @@ def slots(spec: StudySpec, cluster: Cluster) -> tuple[int, Resources]:
         NoResources: not even one fits.
     """
     trial = per_trial(cluster, spec.cpus_per_trial, spec.gpus_per_trial)
-    count = concurrency(cluster, trial, spec.trials)
+    count = concurrency(cluster, trial, spec.trials, spec.max_share)
     if count == 0:
         raise NoResources(
             f"a trial asks for {trial} on one node, all that could be had is {cluster}; "
