@@ -94,6 +94,9 @@ def _connect(address: str) -> None:
     except RuntimeError as error:  # of Ray's own check of Ray and Python
         said = " ".join(str(error).split())
         raise ConnectionError(f"the cluster at {address} does not fit this machine: {said}") from error
+    except ConnectionError as error:  # Ray says no more than that, also of a wrong token
+        hint = "if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as on its nodes"
+        raise ConnectionError(f"no Ray cluster could be joined at {address} ({error}); {hint}") from error
 
 
 def call_on_worker(function: Callable[..., Result], *arguments: Any, address: str, trial: Resources) -> Result:
