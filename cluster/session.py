@@ -8,13 +8,17 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
-from cluster.resources import Resources
+from cluster.resources import Cluster, Resources
 
 Result = TypeVar("Result")
 
 PROBE_SECONDS = 5.0
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray sets in a job
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("cluster", "datasets", "models", "search_spaces", "tuning")  # our code, as workers need it
 SETTINGS = {  # read by Ray when it is imported or by the processes that it starts
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; without it every driver warns
@@ -47,30 +51,52 @@ def local_resources() -> Resources:
 
 
 @contextmanager
-def session(address: str) -> Iterator[Resources]:
-    """Starts (`local`) or joins (`auto`, `HOST:PORT`, `ray://HOST:PORT`) a cluster; gives what it has.
+def session(address: str) -> Iterator[Cluster]:
+    """Starts (`local`) or joins (`auto`, `HOST:PORT`, `ray://HOST:PORT`) a cluster; gives what it has and could have.
 
-    A connection that the caller has already made is used and stays open. See `check_address` for what it may be.
+    A joined cluster gets our code for as long as the session lasts, and is left as it was found. A connection that the
+    caller has already made is used and stays open. See `check_address` for what the address may be.
 
     Raises:
-        ConnectionError: there is no cluster to join.
+        ConnectionError: there is no cluster to join, or it runs other versions than this machine.
     """
     check_address(address)
     apply_settings()
     import ray
 
-    joined = not ray.is_initialized()
-    if joined and address == "local":
+    connected = ray.is_initialized()
+    if not connected:
+        _connect(address)
+    try:
+        from cluster import nodes
+
+        yield nodes.present() if connected or address == "local" else nodes.survey()
+    finally:
+        if not connected:
+            ray.shutdown()
+
+
+def code_for_workers() -> dict[str, list[str]]:
+    """The runtime environment that sends our packages to other machines."""
+    return {"py_modules": [str(ROOT / package) for package in PACKAGES], "excludes": ["__pycache__"]}
+
+
+def _connect(address: str) -> None:
+    import ray
+
+    if address == "local":
         own = local_resources()
         ray.init(address="local", num_cpus=int(own.cpus), num_gpus=int(own.gpus), include_dashboard=False)
-    elif joined:
-        ray.init(address=address)
+        return
     try:
-        total = ray.cluster_resources()
-        yield Resources(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0))
-    finally:
-        if joined:
-            ray.shutdown()
+        # a job of Ray's job server has brought its code along
+        ray.init(address=address, runtime_env=None if JOB in os.environ else code_for_workers())
+    except RuntimeError as error:  # of Ray's own check of Ray and Python
+        said = " ".join(str(error).split())
+        raise ConnectionError(f"the cluster at {address} does not fit this machine: {said}") from error
+    except ConnectionError as error:  # Ray says no more than that, also of a wrong token
+        hint = "if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as on its nodes"
+        raise ConnectionError(f"no Ray cluster could be joined at {address} ({error}); {hint}") from error
 
 
 def call_on_worker(function: Callable[..., Result], *arguments: Any, address: str, trial: Resources) -> Result:

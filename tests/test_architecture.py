@@ -10,7 +10,8 @@ LEAVES = ("models", "datasets", "search_spaces", "cluster")
 OWNERS = {  # framework -> the modules that may import it
     "ray": {
         "tuning.study", "tuning.one_factor", "tuning.trials", "tuning.searcher", "tuning.grid", "tuning.portfolio",
-        "tuning.gpu_share", "tuning.scheduler", "tuning.trial", "tuning.recorder", "tuning.finals", "cluster.session",
+        "tuning.gpu_share", "tuning.scheduler", "tuning.trial", "tuning.recorder", "tuning.finals", "tuning.waiting",
+        "tuning.jobs", "cluster.session", "cluster.nodes", "cluster.rehearsal",
     },
     "mlflow": {"tuning.tracking", "tuning.mlflow_model"},
     "optuna": {

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 import search_spaces
-from cluster.resources import Resources
+from cluster.resources import Cluster, Resources
 from search_spaces.override import override, parse
 from tuning import checkpoint
 from tuning.budget import Meter
@@ -92,8 +92,8 @@ def test_metrics_are_shown_as_people_read_them() -> None:
 def test_gpu_memory_is_refused_where_trials_have_no_gpu() -> None:
     spec = StudySpec(model="resnet20", name="x", objectives="val_accuracy,gpu_memory_mb")
     with pytest.raises(NoResources, match="gpu_memory_mb can only be measured where trials have a GPU"):
-        slots(spec, Resources(cpus=4, gpus=0))
-    assert slots(spec, Resources(cpus=4, gpus=1))[1].gpus == 1
+        slots(spec, Cluster(nodes=(Resources(cpus=4, gpus=0),)))
+    assert slots(spec, Cluster(nodes=(Resources(cpus=4, gpus=1),)))[1].gpus == 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,6 +34,8 @@ def spec(**fields: Any) -> StudySpec:
         ({"gpu_hours": 0}, "gpu_hours must be a number from 0.001"),
         ({"gpu_hours": 1.0, "gpus_per_trial": 0}, "gpu_hours counts GPUs, but gpus_per_trial is 0"),
         ({"cpus_per_trial": 0}, "cpus_per_trial must be"),
+        ({"max_share": 0}, "max_share must be"),
+        ({"max_share": 1.5}, "max_share must be"),
         ({"gpus_per_trial": 2}, "gpus_per_trial must be a number from 0 to 1"),
         ({"gpus_per_trial": 1e-9}, "gpus_per_trial must be 0 or at least 0.01"),
         ({"image_size": 0}, "image_size must be"),

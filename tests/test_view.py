@@ -77,6 +77,18 @@ def test_plain_lines_tell_each_end_once() -> None:
     assert len(lines) == 2
 
 
+def test_what_is_waited_for_is_told_until_it_is_there() -> None:
+    plain, _, screen = view(terminal=False)
+    live, _, _ = view(terminal=True)
+    for what in ("waiting for nodes: 3 trials", ""):
+        plain({"event": "waiting", "what": what}, records())
+        live({"event": "waiting", "what": what}, records())
+        page = io.StringIO()
+        Console(file=page, width=100).print(live.render())
+        assert ("waiting for nodes: 3 trials" in page.getvalue()) == bool(what)
+    assert screen.getvalue().splitlines() == ["[     0 s] waiting for nodes: 3 trials"]
+
+
 def test_what_a_study_measures_is_shown_with_each_trial() -> None:
     for terminal in (False, True):
         shown, _, screen = view(terminal)

@@ -17,7 +17,7 @@ from tuning.spec import HParams, StudySpec
 
 Spaces = Mapping[str, SearchSpace]  # by architecture
 BUDGETS = ("trials", "time_budget", "epoch_budget", "gpu_hours")
-OF_A_RUN = ("address", "results_dir")  # where a study runs and lies, not what it is
+OF_A_RUN = ("address", "results_dir", "max_share")  # where a study runs and lies, not what it is
 
 
 @dataclass(frozen=True)

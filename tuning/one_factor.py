@@ -60,8 +60,8 @@ def run(
             left = {number: config for number, config in configs(prepared).items() if number not in ended}
             run_trials(
                 tune.with_parameters(run_level, setups=setups), GridSearcher(left, metric=METRIC, mode="max"),
-                make_scheduler(spec), spec=spec, log=log, folder=folder, trial=trial, concurrent=count,
-                keep=spec.trials, interrupt=interrupt,
+                make_scheduler(spec), spec=spec, log=log, folder=folder, cluster=cluster, trial=trial,
+                concurrent=count, keep=spec.trials, interrupt=interrupt,
             )  # fmt: skip
             check_any_trained(log, folder)
             phases.enter("test")

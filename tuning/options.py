@@ -68,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--gpus-per-trial", type=float, metavar="N", help="GPUs of one trial, or a share of one (default: 1 if any)"
     )
+    p.add_argument("--max-share", type=float, metavar="X", help=_help("max_share", "of the cluster, for all trials"))
     p.add_argument(
         "--address", metavar="ADDRESS", help=_help("address", "Ray cluster: local, auto, HOST:PORT or ray://HOST:PORT")
     )
@@ -99,7 +100,7 @@ def request(args: argparse.Namespace) -> tuple[StudySpec, Spaces | OneFactor]:
         raise ValueError(f"{added[0]} adds to a study that was started; give --resume NAME too")
     if one_factor := _one_factor(args, given, values):
         model = _model_of(one_factor, args)
-        name = _name(args, Path(args.space).stem)
+        name = study_name(args, Path(args.space).stem)
         return StudySpec(**{**given, "model": model, "name": name, "scheduler": "none"}), one_factor
     if not args.model:
         raise ValueError(f"--model is required with {args.space}; python -m models lists all")
@@ -108,7 +109,7 @@ def request(args: argparse.Namespace) -> tuple[StudySpec, Spaces | OneFactor]:
     for model in args.model:
         models.architecture(model)  # before the name is made from it
     first, *rivals = args.model
-    name = _name(args, f"{len(args.model)}-architectures" if rivals else first)
+    name = study_name(args, f"{len(args.model)}-architectures" if rivals else first)
     spec = StudySpec(**{**given, "model": first, "rivals": tuple(rivals), "name": name})
     return spec, {model: _space(args, model, values) for model in args.model}
 
@@ -189,7 +190,8 @@ def _space(args: argparse.Namespace, model: str, overrides: Mapping[str, Any]) -
     return space
 
 
-def _name(args: argparse.Namespace, what: str) -> str:
+def study_name(args: argparse.Namespace, what: str) -> str:
+    """That of --name, else one of what is tuned, the data set and the time."""
     if args.name:
         return str(args.name)
     dataset = Path(args.dataset or str(FIELDS["dataset"].default)).resolve().name
@@ -211,7 +213,7 @@ def _knobs() -> set[str]:
         "finals",
         "cpus_per_trial",
     }
-    flags |= {"gpus_per_trial", "address", "tracking_uri", "results_dir"}
+    flags |= {"gpus_per_trial", "max_share", "address", "tracking_uri", "results_dir"}
     return set(FIELDS) - flags
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import datasets
 import models
 import search_spaces
-from cluster.resources import Resources, concurrency, per_trial
+from cluster.resources import Cluster, Resources, concurrency, per_trial
 from cluster.session import check_address, local_resources
 from datasets import Splits
 from search_spaces import SearchSpace
@@ -158,7 +158,7 @@ def _check_places(spec: StudySpec, space: Spaces | OneFactor, resume: bool) -> N
     if not resume:
         _check_name(spec, space)
     if spec.address == "local":
-        slots(spec, local_resources())
+        slots(spec, Cluster(nodes=(local_resources(),)))
 
 
 def _fit(spec: StudySpec, space: SearchSpace, splits: Splits) -> Prepared:
@@ -189,16 +189,19 @@ def _level(spec: StudySpec, settings: Mapping[str, Any]) -> tuple[StudySpec, Sea
     return level_spec, SearchSpace(distributions={}, baseline={}, fixed={**kept, **values})
 
 
-def slots(spec: StudySpec, cluster: Resources) -> tuple[int, Resources]:
-    """How many trials run at once on `cluster`, and what each of them gets.
+def slots(spec: StudySpec, cluster: Cluster) -> tuple[int, Resources]:
+    """How many trials run at once on `cluster` at its largest, and what each of them gets.
 
     Raises:
         NoResources: not even one fits.
     """
     trial = per_trial(cluster, spec.cpus_per_trial, spec.gpus_per_trial)
-    count = concurrency(cluster, trial, spec.trials)
+    count = concurrency(cluster, trial, spec.trials, spec.max_share)
     if count == 0:
-        raise NoResources(f"a trial asks for {trial}, there are {cluster}; lower --cpus-per-trial or --gpus-per-trial")
+        raise NoResources(
+            f"a trial asks for {trial} on one node, all that could be had is {cluster}; "
+            "lower --cpus-per-trial or --gpus-per-trial"
+        )
     if "gpu_memory_mb" in spec.goals.costs and not trial.gpus:
         raise NoResources(f"gpu_memory_mb can only be measured where trials have a GPU, and a trial gets {trial}")
     if spec.gpu_hours is not None and not trial.gpus:

@@ -104,6 +104,7 @@ class StudySpec:
     finals: str = "1x1"  # KxS: the K best, each over S fresh seeds; 1x1 takes the search's own checkpoints
     cpus_per_trial: float = 1.0
     gpus_per_trial: float | None = None  # None: one where there are any
+    max_share: float = 1.0  # of the cluster, for the trials that run at once
     address: str = "local"
     tracking_uri: str = "sqlite:///mlflow.db"
     results_dir: str = "results"
@@ -155,6 +156,7 @@ class StudySpec:
             _number("gpus_per_trial", self.gpus_per_trial, 0, 1)
             if 0 < self.gpus_per_trial < 0.01:
                 raise ValueError(f"gpus_per_trial must be 0 or at least 0.01, got {self.gpus_per_trial!r}")
+        _number("max_share", self.max_share, 0.001, 1)
         if self.image_size is not None:
             _whole("image_size", self.image_size, 1, 2048)
         _number("val_fraction", self.val_fraction, 0.01, 0.9)

@@ -70,7 +70,8 @@ def run(
             searcher, scheduler = _replayed(prepared, log)
             run_trials(
                 tune.with_parameters(run_trial, setup=setup), searcher, scheduler, spec=spec, log=log, folder=folder,
-                trial=trial, concurrent=count, keep=max(KEPT_CHECKPOINTS, spec.finalists[0]), interrupt=interrupt,
+                cluster=cluster, trial=trial, concurrent=count, keep=max(KEPT_CHECKPOINTS, spec.finalists[0]),
+                interrupt=interrupt,
             )  # fmt: skip
             check_any_trained(log, folder)
             phases.enter("finals")

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from rich.console import Console
 from rich.table import Table
 
+from cluster.resources import Cluster
 from cluster.session import local_resources
 from tuning import leaderboard, levels
 from tuning.addresses import absolute_uri, database_path
@@ -210,7 +211,7 @@ def _resources(prepared: Prepared) -> str:
         return (
             f"{spec.cpus_per_trial:g} CPUs and {gpus} a trial, as many at once as the cluster at {spec.address} takes"
         )
-    count, trial = slots(spec, local_resources())
+    count, trial = slots(spec, Cluster(nodes=(local_resources(),)))
     return f"a private Ray here with {local_resources()}: {count} trials at once with {trial} each"
 
 

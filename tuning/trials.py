@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ray import tune
 from ray.tune import Stopper
 
-from cluster.resources import Resources
+from cluster.resources import Cluster, Resources
 from tuning import budget
 from tuning.errors import Interrupted
 from tuning.interrupt import Interrupt
@@ -19,6 +19,7 @@ from tuning.recorder import Recorder
 from tuning.scheduler import RungScheduler
 from tuning.spec import METRIC, StudySpec
 from tuning.trial import trial_name
+from tuning.waiting import Waiting
 
 
 class Numbering(Protocol):
@@ -54,6 +55,7 @@ def run_trials(
     spec: StudySpec,
     log: StudyLog,
     folder: Path,
+    cluster: Cluster,
     trial: Resources,
     concurrent: int,
     keep: int,
@@ -91,7 +93,7 @@ def run_trials(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(folder / ".ray"),
-            callbacks=[Recorder(log, scheduler, folder, spec, keep)],
+            callbacks=[Recorder(log, scheduler, folder, spec, keep), Waiting(log, trial, cluster)],
             failure_config=tune.FailureConfig(max_failures=1),
             stop=stopper,
             verbose=0,

@@ -30,6 +30,7 @@ class View:
         self.searching: float | None = None  # since when
         self.phase = "starting"
         self.records: Records = {}
+        self.waiting = ""  # for what, where trials find no place in the cluster
         self._epochs_before = 0  # of a resumed study, trained by an earlier run
         self._seconds_before = 0.0  # that it searched
 
@@ -60,6 +61,10 @@ class View:
         self.records = records
         if event["event"] == "search":
             self._epochs_before, self._seconds_before = event["epochs"], event["seconds"]
+        if event["event"] == "waiting":
+            self.waiting = event["what"]
+            if self.waiting and not self.console.is_terminal:
+                self._line(self.waiting)
         if event["event"] == "end" and not self.console.is_terminal:
             record = records[event["trial"]]
             how = record.reason if record.outcome == "stopped" else f"{record.outcome} {record.reason}".strip()
@@ -85,7 +90,13 @@ class View:
             ProgressBar(total=self.spec.trials, completed=done, width=30),
             f"{done}/{self.spec.trials} trials, {elapsed} elapsed{self._left()}  ({self.phase})",
         )
-        return Group(head, bar, Text(_counts(self.records, None)), self._best(), *self._running())
+        return Group(
+            head,
+            bar,
+            Text("; ".join(filter(None, (_counts(self.records, None), self.waiting)))),
+            self._best(),
+            *self._running(),
+        )
 
     def _best(self) -> Text:
         best = next(iter(ranked(self.records, self.spec.goals)), None)
