@@ -21,10 +21,11 @@ if ! mountpoint -q /shared; then
 fi
 
 [ -x ~/venv/bin/python ] || python3 -m venv ~/venv
-wheel=$(find "$project/dist" -name 'ray_image_tuning-*.whl')
-if [ "$(wc -l <<< "$wheel")" != 1 ] || [ -z "$wheel" ]; then
-    echo "error: $project/dist must hold one wheel of the project, has: ${wheel:-none}" >&2
+shopt -s nullglob
+wheels=("$project"/dist/ray_image_tuning-*.whl)
+if [ ${#wheels[@]} != 1 ]; then
+    echo "error: $project/dist must hold one wheel of the project, has: ${wheels[*]:-none}" >&2
     exit 1
 fi
-~/venv/bin/pip install --quiet "${wheel}[cluster,$cloud]" --constraint "$project/constraints.txt"
-~/venv/bin/pip install --quiet --no-deps --force-reinstall "$wheel"  # its version stays when its code changes
+~/venv/bin/pip install --quiet "${wheels[0]}[cluster,$cloud]" --constraint "$project/constraints.txt"
+~/venv/bin/pip install --quiet --no-deps --force-reinstall "${wheels[0]}"  # its version stays when its code changes
