@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Prints cluster/aws.yaml with what the stack of cluster/aws-base.yaml made: bash cluster/aws.sh [STACK] > cluster/my-aws.yaml
 set -euo pipefail
+[ -e ~/.ray/auth_token ] || ray get-auth-token --generate > /dev/null  # which the recipe copies to the nodes
 stack=${1:-ray-image-tuning}
 region=$(aws configure get region)
 image=$(aws ssm get-parameter --output text --query Parameter.Value \

@@ -2,6 +2,7 @@
 # Makes what a cluster on Google Cloud needs before `ray up`, where it is not there yet, and prints cluster/gcp.yaml with it:
 # bash cluster/gcp.sh PROJECT ZONE ADDRESS > cluster/my-gcp.yaml; ADDRESS may log in, such as 203.0.113.7/32.
 set -euo pipefail
+[ -e ~/.ray/auth_token ] || ray get-auth-token --generate > /dev/null  # which the recipe copies to the nodes
 [ $# = 3 ] || { echo "error: wants PROJECT ZONE ADDRESS, such as my-project us-central1-a 203.0.113.7/32" >&2; exit 2; }
 project=$1 zone=$2 address=$3
 region=${zone%-*}

@@ -34,7 +34,10 @@ SECRETS = {
     "a private key": "BEGIN [A-Z ]*PRIVATE KEY",
     "an address of our own": r"(?!203\.0\.113\.|127\.0\.0\.|10\.10\.|0\.0\.0\.0)\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b",
 }
-FAKE_AWS = """#!/bin/bash
+FAKE_RAY = """
+[ "$*" = "get-auth-token --generate" ] && mkdir ~/.ray && touch ~/.ray/auth_token && echo secret
+"""
+FAKE_AWS = """
 case "$*" in
     "configure get region") echo us-east-1 ;;
     "ssm get-parameter"*) echo ami-12345678 ;;
@@ -44,14 +47,15 @@ case "$*" in
     *"--stack-name ray-image-tuning "*WorkerType*) echo g5.xlarge ;;
 esac
 """
-FAKE_GCLOUD = """#!/bin/bash
-echo "$*" >> "$LOG"
+FAKE_GCLOUD = """
 case "$*" in
     *"images list"*) echo https://compute/ubuntu-2404 ;;
     *--format=value*) echo 10.10.0.9 ;;
     *" describe "*) grep -qF -- "$(sed 's/ describe / create /' <<< "$*")" "$LOG" ;;
 esac
 """
+MAKE_VENV = 'mkdir -p ~/venv/bin && cp "$(dirname "$0")/pip" ~/venv/bin/pip && cp "$0" ~/venv/bin/python'
+GCP_ARGUMENTS = ("my-project", "us-central1-a", "203.0.113.7/32")
 
 
 def template(cloud: str) -> dict[str, Any]:
@@ -59,28 +63,38 @@ def template(cloud: str) -> dict[str, Any]:
     return config
 
 
-def run(script: Path, *arguments: str, path: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}", **variables}
-    return subprocess.run(["bash", script, *arguments], env=environment, capture_output=True, text=True, timeout=60)
+class Machine:
+    """A home, and programs that write down how they were called."""
 
+    def __init__(self, home: Path, programs: dict[str, str]) -> None:
+        self.home, self.log = home, home / "log"
+        (home / "bin").mkdir()
+        for name, text in programs.items():
+            (home / "bin" / name).write_text(f'#!/bin/bash\necho "{name} $*" >> "$LOG"\n{text}\n')
+            (home / "bin" / name).chmod(0o755)
 
-def tool(folder: Path, name: str, text: str) -> None:
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_text(text)
-    (folder / name).chmod(0o755)
+    def run(self, script: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        own = {"PATH": f"{self.home / 'bin'}:{os.environ['PATH']}", "HOME": str(self.home), "LOG": str(self.log)}
+        command = ["bash", str(script), *arguments]
+        return subprocess.run(command, env={**os.environ, **own}, capture_output=True, text=True, timeout=60)
+
+    def called(self) -> list[str]:
+        return self.log.read_text().splitlines()
 
 
 @pytest.fixture
-def filled(tmp_path: Path) -> dict[str, dict[str, Any]]:
+def laptop(tmp_path: Path) -> Machine:
+    return Machine(tmp_path, {"aws": FAKE_AWS, "gcloud": FAKE_GCLOUD, "ray": FAKE_RAY})
+
+
+@pytest.fixture
+def filled(laptop: Machine) -> dict[str, dict[str, Any]]:
     """Both recipes with all that their scripts put in."""
-    tool(tmp_path / "bin", "aws", FAKE_AWS)
-    tool(tmp_path / "bin", "gcloud", FAKE_GCLOUD)
-    log = str(tmp_path / "log")
-    aws = run(CLUSTER / "aws.sh", path=tmp_path / "bin")
-    gcp = run(CLUSTER / "gcp.sh", "my-project", "us-central1-a", "203.0.113.7/32", path=tmp_path / "bin", LOG=log)
+    aws, gcp = laptop.run(CLUSTER / "aws.sh"), laptop.run(CLUSTER / "gcp.sh", *GCP_ARGUMENTS)
     assert (aws.returncode, aws.stderr, gcp.returncode, gcp.stderr) == (0, "", 0, "")
     for text in (aws.stdout, gcp.stdout):
         assert re.findall(r"^[^#\n]*<[\w-]+>", text, re.MULTILINE) == []
+    assert laptop.called().count("ray get-auth-token --generate") == 1
     return {"aws": yaml.safe_load(aws.stdout), "gcp": yaml.safe_load(gcp.stdout)}
 
 
@@ -104,12 +118,16 @@ def test_head_and_workers_are_set_up_alike(cloud: str) -> None:
     (start,) = (command for command in config["head_start_ray_commands"] if "ray start" in command)
     assert {"--num-cpus=0", "--num-gpus=0", "--dashboard-host=127.0.0.1"} <= set(start.split())
     assert "--autoscaling-config=~/ray_bootstrap_config.yaml" in start
+    (join,) = (command for command in config["worker_start_ray_commands"] if "ray start" in command)
+    assert "RAY_AUTH_MODE=token" in start.split()
+    assert "RAY_AUTH_MODE=token" in join.split()
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
 def test_what_it_copies_is_there(cloud: str) -> None:
     mounts = template(cloud)["file_mounts"]
     assert mounts.pop("~/project/dist") == "dist"  # made by pip wheel
+    assert mounts.pop("~/.ray/auth_token") == "~/.ray/auth_token"  # made by the scripts
     assert mounts == {"~/project/setup": "cluster/setup", "~/project/constraints.txt": "constraints.txt"}
     assert all((ROOT / local).exists() for local in mounts.values())
     for command in [c for key in COMMANDS for c in template(cloud)[key]]:
@@ -139,45 +157,36 @@ def test_the_scripts_are_sound() -> None:
         assert "\nset -euo pipefail\n" in script.read_text()
 
 
-def test_scripts_say_what_is_missing(tmp_path: Path) -> None:
-    tool(tmp_path / "bin", "aws", FAKE_AWS)
-    tool(tmp_path / "bin", "gcloud", FAKE_GCLOUD)
-    unknown = run(CLUSTER / "aws.sh", "another", path=tmp_path / "bin")
+def test_scripts_say_what_is_missing(laptop: Machine) -> None:
+    unknown = laptop.run(CLUSTER / "aws.sh", "another")
     assert unknown.returncode != 0
     assert unknown.stderr == "error: stack another has no output SecurityGroup; deploy cluster/aws-base.yaml first\n"
     assert unknown.stdout == ""
-    assert run(CLUSTER / "gcp.sh", "my-project", path=tmp_path / "bin").returncode == 2
+    assert laptop.run(CLUSTER / "gcp.sh", "my-project").returncode == 2
 
 
-def test_gcp_makes_each_thing_once(tmp_path: Path) -> None:
-    tool(tmp_path / "bin", "gcloud", FAKE_GCLOUD)
+def test_gcp_makes_each_thing_once(laptop: Machine) -> None:
     made = []
     for _ in range(2):
-        arguments = ("my-project", "us-central1-a", "203.0.113.7/32")
-        result = run(CLUSTER / "gcp.sh", *arguments, path=tmp_path / "bin", LOG=str(tmp_path / "log"))
-        assert result.returncode == 0
-        made.append([line for line in (tmp_path / "log").read_text().splitlines() if " create " in line])
+        assert laptop.run(CLUSTER / "gcp.sh", *GCP_ARGUMENTS).returncode == 0
+        made.append([call for call in laptop.called() if " create " in call])
     assert made[0] == made[1]
-    kinds = [re.sub(r".*--quiet (.*) create .*", r"\1", line) for line in made[0]]
+    kinds = [re.sub(r".*--quiet (.*) create .*", r"\1", call) for call in made[0]]
     rules = ["compute firewall-rules"] * 2
     assert kinds == ["compute networks", "compute networks subnets", *rules, "filestore instances"]
-    (ssh,) = (line for line in made[0] if "ray-image-tuning-ssh" in line)
+    (ssh,) = (call for call in made[0] if "ray-image-tuning-ssh" in call)
     assert "--source-ranges=203.0.113.7/32" in ssh
 
 
-MAKE_VENV = 'mkdir -p ~/venv/bin && cp "$(dirname "$0")/pip" ~/venv/bin/pip && cp "$0" ~/venv/bin/python'
-NODE_TOOLS = {"sudo": "", "dpkg": "", "mountpoint": "", "python3": MAKE_VENV, "pip": ""}
-
-
 def test_a_node_is_prepared_as_often_as_one_likes(tmp_path: Path) -> None:
-    for name, text in NODE_TOOLS.items():
-        tool(tmp_path / "bin", name, f'#!/bin/bash\necho "{name} $*" >> "$LOG"\n{text}\n')
-    project, log = tmp_path / "project", tmp_path / "log"
+    node = Machine(tmp_path, {"sudo": "", "dpkg": "", "mountpoint": "", "python3": MAKE_VENV, "pip": ""})
+    project = tmp_path / "project"
     (project / "setup").mkdir(parents=True)
     script = project / "setup" / "node.sh"
     script.write_text((CLUSTER / "setup" / "node.sh").read_text())
-    arguments = {"path": tmp_path / "bin", "HOME": str(tmp_path), "LOG": str(log)}
-    without = run(script, "host:/", "4.1", "aws", **arguments)  # type: ignore[arg-type]
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").touch(mode=0o644)
+    without = node.run(script, "host:/", "4.1", "aws")
     assert without.returncode == 1
     assert without.stderr.endswith("dist must hold one wheel of the project, has: none\n")
     (project / "dist").mkdir()
@@ -185,13 +194,14 @@ def test_a_node_is_prepared_as_often_as_one_likes(tmp_path: Path) -> None:
     wheel.touch()
     runs = []
     for _ in range(2):
-        log.unlink()
-        result = run(script, "host:/", "4.1", "aws", **arguments)  # type: ignore[arg-type]
+        node.log.unlink()
+        result = node.run(script, "host:/", "4.1", "aws")
         assert (result.returncode, result.stderr) == (0, "")
-        runs.append(log.read_text().splitlines())
+        runs.append(node.called())
     assert f"pip install --quiet {wheel}[cluster,aws] --constraint {project}/constraints.txt" in runs[0]
-    assert runs[0] == runs[1]  # the environment and the mount were there already
-    assert not any("mount -t" in line for line in runs[1])
+    assert runs[0] == runs[1]
+    assert not any("mount -t" in call for call in runs[1])
+    assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("path", sorted(p for p in CLUSTER.rglob("*") if p.suffix in (".yaml", ".sh", ".md")))

@@ -5,6 +5,7 @@ set -euo pipefail
 export=$1 version=$2 cloud=$3
 project=$(cd "$(dirname "$0")/.." && pwd)
 
+chmod 600 ~/.ray/auth_token
 missing=()
 for package in nfs-common python3-venv rsync tmux; do
     dpkg -s "$package" > /dev/null 2>&1 || missing+=("$package")
