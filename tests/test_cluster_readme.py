@@ -19,7 +19,7 @@ MADE = {"cluster/my-aws.yaml", "cluster/my-gcp.yaml"}  # by the commands before
 def commands(title: str) -> list[str]:
     (section,) = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)
     (block,) = re.findall(r"^```\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
-    return block.splitlines()
+    return [line for line in block.splitlines() if line]
 
 
 ALL = [command for title in (*WAYS, "The end") for command in commands(title)]
