@@ -16,27 +16,25 @@ from tuning.trial import TrialSetup
 GIB = 2**30
 
 
-def probes(*speeds: float, memory: int = GIB) -> list[Probe]:
+def probes(*speeds: float, memory: int = GIB, total: int = 80 * GIB) -> list[Probe]:
     """Of 1, 2, 4, ... trials."""
-    return [Probe(trials=2**n, images_per_second=speed, memory=memory) for n, speed in enumerate(speeds)]
+    return [Probe(trials=2**n, images_per_second=speed, memory=memory, total=total) for n, speed in enumerate(speeds)]
 
 
 @pytest.mark.parametrize(
-    ("known", "memory", "most", "expected"),
+    ("known", "most", "expected"),
     [
-        ([], 80 * GIB, 8, 1),
-        (probes(100), 80 * GIB, 8, 2),
-        (probes(100, 180), 80 * GIB, 8, 4),
-        (probes(100, 105), 80 * GIB, 8, None),  # they only slow each other down
-        (probes(100, 180), 80 * GIB, 2, None),  # no more are allowed, or have cores
-        (probes(100, 180, memory=3 * GIB), 13 * GIB, 8, None),  # four would need 12 of 11.7
-        ([Probe(trials=1, images_per_second=9, memory=GIB, whole=False)], 80 * GIB, 8, None),
+        ([], 8, 1),
+        (probes(100), 8, 2),
+        (probes(100, 180), 8, 4),
+        (probes(100, 105), 8, None),  # they only slow each other down
+        (probes(100, 180), 2, None),  # no more are allowed, or have cores
+        (probes(100, 180, memory=3 * GIB, total=13 * GIB), 8, None),  # four would need 12 of 11.7
+        ([Probe(trials=1, images_per_second=9, memory=GIB, whole=False, total=80 * GIB)], 8, None),
     ],
 )
-def test_more_are_tried_while_it_pays_and_fits(
-    known: list[Probe], memory: int, most: int, expected: int | None
-) -> None:
-    assert next_to_try(known, memory, most) == expected
+def test_more_are_tried_while_it_pays_and_fits(known: list[Probe], most: int, expected: int | None) -> None:
+    assert next_to_try(known, most) == expected
 
 
 @given(st.lists(st.floats(1, 1e6), min_size=1, max_size=6))

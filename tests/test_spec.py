@@ -37,6 +37,7 @@ def spec(**fields: Any) -> StudySpec:
         ({"max_share": 0}, "max_share must be"),
         ({"max_share": 1.5}, "max_share must be"),
         ({"gpus_per_trial": 2}, "gpus_per_trial must be a number from 0 to 1"),
+        ({"gpus_per_trial": "all"}, "gpus_per_trial must be one of auto"),
         ({"gpus_per_trial": 1e-9}, "gpus_per_trial must be 0 or at least 0.01"),
         ({"image_size": 0}, "image_size must be"),
         ({"val_fraction": 1.0}, "val_fraction must be"),

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 import torch
 
+from cluster.resources import Resources
 from tuning.trial import TrialSetup
 
 SECONDS = 5.0  # of training, of all at once
@@ -26,16 +27,29 @@ class Probe:
     images_per_second: float
     memory: int
     whole: bool = True  # whether their batches fitted as they are
+    total: int = 0  # bytes of the GPU
 
 
-def next_to_try(probes: Sequence[Probe], memory: int, most: int) -> int | None:
-    """How many trials to probe next on a GPU of so much memory that takes `most`; None when enough is known."""
+def share_gpu(
+    setup: TrialSetup, config: Mapping[str, Any], node: Resources, cpus: float
+) -> tuple[Resources, list[Probe]]:
+    """What each trial gets of a node where as many share a GPU as do well together, at least `cpus`; and the probes."""
+    probes: list[Probe] = []
+    most = max(int(node.cpus / node.gpus / cpus), 1)
+    while count := next_to_try(probes, most):
+        probes.append(probe(setup, config, count, cpus))
+    trials = best(probes).trials
+    return Resources(cpus=max(cpus, float(int(node.cpus / node.gpus / trials))), gpus=1 / trials), probes
+
+
+def next_to_try(probes: Sequence[Probe], most: int) -> int | None:
+    """How many trials to probe next on a GPU that has cores for `most`; None when enough is known."""
     if not probes:
         return 1
     last = probes[-1]
     pays = len(probes) < 2 or last.images_per_second >= GAIN * probes[-2].images_per_second
     twice = 2 * last.trials
-    fits = last.whole and twice * last.memory <= RESERVE * memory
+    fits = last.whole and twice * last.memory <= RESERVE * last.total
     return twice if pays and fits and twice <= most else None
 
 
@@ -51,11 +65,13 @@ def probe(setup: TrialSetup, config: Mapping[str, Any], trials: int, cpus: float
     gpus = 1 / trials if setup.device == "cuda" else 0
     gate = ray.remote(Gate).options(num_cpus=0).remote(trials)
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1)(_train)  # their processes give all memory back
-    shared = ray.put(setup)
+    shared = ray.put(setup.limited(Resources(cpus=cpus, gpus=gpus)))
     told = ray.get([task.remote(shared, dict(config), gate) for _ in range(trials)])
     ray.kill(gate)
-    speeds, memories, whole = zip(*told, strict=True)
-    return Probe(trials=trials, images_per_second=sum(speeds), memory=max(memories), whole=all(whole))
+    speeds, memories, totals, whole = zip(*told, strict=True)
+    return Probe(
+        trials=trials, images_per_second=sum(speeds), memory=max(memories), whole=all(whole), total=min(totals)
+    )
 
 
 class Gate:
@@ -71,8 +87,8 @@ class Gate:
         return self.missing <= 0
 
 
-def _train(setup: TrialSetup, config: dict[str, Any], gate: Any) -> tuple[float, int, bool]:
-    """Images/s, bytes of the GPU, and whether batches fitted, of one of several trainings at once."""
+def _train(setup: TrialSetup, config: dict[str, Any], gate: Any) -> tuple[float, int, int, bool]:
+    """Of one of several at once: images/s, bytes taken of the GPU and those that it has, whether batches fitted."""
     training = setup.training(config, setup.spec.seed)
     size, device = training.hparams.batch_size, training.device
     ((images, labels),) = training.train_loader.batches(torch.arange(size)[None])
@@ -87,5 +103,7 @@ def _train(setup: TrialSetup, config: dict[str, Any], gate: Any) -> tuple[float,
     while (passed := time.perf_counter() - start) < SECONDS:
         training.step(images, labels, generator)[0].item()
         steps += 1
-    memory = torch.cuda.max_memory_reserved(device) + CONTEXT if device.type == "cuda" else 0
-    return steps * size / passed, memory, training.micro_batch == size
+    taken, total = 0, 0
+    if device.type == "cuda":
+        taken, total = torch.cuda.max_memory_reserved(device) + CONTEXT, torch.cuda.mem_get_info(device)[1]
+    return steps * size / passed, taken, total, training.micro_batch == size

@@ -18,7 +18,7 @@ import search_spaces
 from search_spaces import SearchSpace, limits
 from search_spaces.one_factor import OneFactor
 from tuning.changes import BUDGETS, More, Spaces
-from tuning.spec import StudySpec
+from tuning.spec import AUTO, StudySpec
 
 FIELDS = {field.name: field for field in dataclasses.fields(StudySpec)}
 UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
@@ -66,7 +66,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--finals", metavar="KxS", help=_help("finals", "train the K best again over S seeds; 1x1 does not"))
     p.add_argument("--cpus-per-trial", type=float, metavar="N", help=_help("cpus_per_trial", "CPUs of one trial"))
     p.add_argument(
-        "--gpus-per-trial", type=float, metavar="N", help="GPUs of one trial, or a share of one (default: 1 if any)"
+        "--gpus-per-trial",
+        type=_gpus,
+        metavar="N",
+        help="GPUs of one trial, a share of one, or auto: as many share one as do well (default: 1 if any)",
     )
     p.add_argument("--max-share", type=float, metavar="X", help=_help("max_share", "of the cluster, for all trials"))
     p.add_argument(
@@ -240,6 +243,13 @@ def _convert(key: str, text: str) -> Any:
                 what = "a whole number" if kind is int else "a number"
                 raise ValueError(f"--set {key} must be {what}, got {text!r}") from None
     return text
+
+
+def _gpus(text: str) -> float | str:
+    try:
+        return text if text == AUTO else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number such as 1 or 0.5, or auto, got {text!r}") from None
 
 
 def _count(text: str) -> int | More:

@@ -166,7 +166,7 @@ def _fit(spec: StudySpec, space: SearchSpace, splits: Splits) -> Prepared:
     options = model_options({**space.distributions, **space.recipe})
     models.check(spec.model, image_size=splits.image_size, in_channels=splits.channels, options=options)
     HParams(**space.recipe)
-    largest = _largest("batch_size", space)
+    largest = largest_batch(space)
     if largest > len(splits.train):
         raise ValueError(
             f"batch_size goes up to {largest}, but {splits.name} has {len(splits.train)} training images; "
@@ -195,7 +195,8 @@ def slots(spec: StudySpec, cluster: Cluster) -> tuple[int, Resources]:
     Raises:
         NoResources: not even one fits.
     """
-    trial = per_trial(cluster, spec.cpus_per_trial, spec.gpus_per_trial)
+    gpus = None if isinstance(spec.gpus_per_trial, str) else spec.gpus_per_trial  # a probe tells what it is to be
+    trial = per_trial(cluster, spec.cpus_per_trial, gpus)
     count = concurrency(cluster, trial, spec.trials, spec.max_share)
     if count == 0:
         raise NoResources(
@@ -241,8 +242,9 @@ def _check_name(spec: StudySpec, space: Spaces | OneFactor) -> None:
     )
 
 
-def _largest(name: str, space: SearchSpace) -> int:
-    distribution = space.distributions.get(name)
+def largest_batch(space: SearchSpace) -> int:
+    """The largest batch that any configuration asks for."""
+    distribution = space.distributions.get("batch_size")
     if distribution is None:
-        return int(space.recipe.get(name, HParams(lr=1).batch_size))
+        return int(space.recipe.get("batch_size", HParams(lr=1).batch_size))
     return int(max(getattr(distribution, "choices", [getattr(distribution, "high", 0)])))

@@ -16,7 +16,7 @@ from tuning.objectives import ACCURACY, Objectives, parse
 
 BASELINE = 0  # the trial number of the (first) published recipe
 MODEL = "model"  # the key of the architecture in a configuration, where a study has several
-AUTO = "auto"  # as `warm_start`: whatever earlier studies are alike
+AUTO = "auto"  # as `warm_start`: whatever earlier studies are alike; as `gpus_per_trial`: what a probe finds
 METRIC = ACCURACY  # of the best epoch; what a study maximises
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 FINALS = re.compile(r"([1-9]\d?)x([1-9]\d?)")
@@ -103,7 +103,7 @@ class StudySpec:
     name: str
     finals: str = "1x1"  # KxS: the K best, each over S fresh seeds; 1x1 takes the search's own checkpoints
     cpus_per_trial: float = 1.0
-    gpus_per_trial: float | None = None  # None: one where there are any
+    gpus_per_trial: float | str | None = None  # None: one where there are any; auto: as many share one as do well
     max_share: float = 1.0  # of the cluster, for the trials that run at once
     address: str = "local"
     tracking_uri: str = "sqlite:///mlflow.db"
@@ -152,7 +152,9 @@ class StudySpec:
             if self.gpus_per_trial == 0:
                 raise ValueError("gpu_hours counts GPUs, but gpus_per_trial is 0; take epoch_budget or time_budget")
         _number("cpus_per_trial", self.cpus_per_trial, 0.01, 1024)
-        if self.gpus_per_trial is not None:
+        if isinstance(self.gpus_per_trial, str):
+            _choice("gpus_per_trial", self.gpus_per_trial, (AUTO,))
+        elif self.gpus_per_trial is not None:
             _number("gpus_per_trial", self.gpus_per_trial, 0, 1)
             if 0 < self.gpus_per_trial < 0.01:
                 raise ValueError(f"gpus_per_trial must be 0 or at least 0.01, got {self.gpus_per_trial!r}")

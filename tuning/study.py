@@ -9,7 +9,7 @@ from typing import Any
 
 from ray import tune
 
-from cluster.resources import Resources
+from cluster.resources import Cluster, Resources, concurrency
 from cluster.session import call_on_worker, session
 from search_spaces import SearchSpace
 from tuning import leaderboard_report, report, study_file
@@ -17,16 +17,17 @@ from tuning.changes import Spaces
 from tuning.classifier import Format
 from tuning.finals import run_finals
 from tuning.formats import candidates, fastest
+from tuning.gpu_share import share_gpu
 from tuning.interrupt import Interrupt
 from tuning.optuna_study import OptunaStudy, distributions
 from tuning.outcome import StudyResult, conclude, known_result
 from tuning.portfolio import PortfolioSearcher
-from tuning.prepare import Prepared, prepare, slots
+from tuning.prepare import Prepared, largest_batch, prepare, slots
 from tuning.record import ENDED, Observer, StudyLog, TrialRecord
 from tuning.recording import Phases, check_any_trained, finished, keep_changes, recording
 from tuning.scheduler import RungScheduler, make_scheduler
 from tuning.searcher import RungSearcher
-from tuning.spec import METRIC, StudySpec
+from tuning.spec import AUTO, METRIC, StudySpec
 from tuning.trial import TrialSetup, run_trial
 from tuning.trials import run_trials
 
@@ -65,6 +66,10 @@ def run(
             interrupt.claim()
             count, trial = slots(spec, cluster)
             setup = make_setup(prepared, trial, phase)
+            if spec.gpus_per_trial == AUTO and trial.gpus:
+                phase("probing how many trials share a GPU")
+                trial = _shared(prepared, setup, cluster, log)
+                count, setup = concurrency(cluster, trial, spec.trials, spec.max_share), setup.limited(trial)
             tracker.ready()
             phases.enter("search")
             searcher, scheduler = _replayed(prepared, log)
@@ -100,6 +105,7 @@ def make_setup(prepared: Prepared, trial: Resources, phase: Callable[[str], None
             folder=prepared.folder,
             cpus=trial.cpus,
             device="cuda" if trial.gpus else "cpu",
+            gpus=trial.gpus,
         )
         if not known:  # a resumed study keeps its formats
             timed[model] = _timed(setup, part, trial, phase)
@@ -108,6 +114,21 @@ def make_setup(prepared: Prepared, trial: Resources, phase: Callable[[str], None
         study_file.write(prepared, timed)
     first = next(iter(setups.values()))
     return dataclasses.replace(first, spec=prepared.spec, by_model=setups) if prepared.architectures else first
+
+
+def _shared(prepared: Prepared, setup: TrialSetup, cluster: Cluster, log: StudyLog) -> Resources:
+    """What each trial gets where several share a GPU: as many as do well of the most demanding architecture."""
+    node = next(node for node in (*cluster.nodes, *(kind.resources for kind in cluster.types)) if node.gpus)
+    found = []
+    for model, part in (prepared.architectures or {prepared.spec.model: prepared}).items():
+        baseline = {**part.space.active(part.space.baseline), "batch_size": largest_batch(part.space)}
+        own = setup.by_model[model] if setup.by_model else setup
+        trial, probes = share_gpu(own, baseline, node, prepared.spec.cpus_per_trial)
+        log.emit(
+            "gpu_share", model=model, gpus=trial.gpus, cpus=trial.cpus, probes=list(map(dataclasses.asdict, probes))
+        )
+        found.append(trial)
+    return max(found, key=lambda trial: trial.gpus)
 
 
 def _timed(setup: TrialSetup, part: Prepared, trial: Resources, phase: Callable[[str], None]) -> study_file.Timed:

@@ -19,7 +19,7 @@ from tuning import leaderboard, levels
 from tuning.addresses import absolute_uri, database_path
 from tuning.front import rows, titles
 from tuning.prepare import Prepared, slots
-from tuning.spec import METRIC, StudySpec
+from tuning.spec import AUTO, METRIC, StudySpec
 from tuning.view import describe, duration
 
 if TYPE_CHECKING:
@@ -207,7 +207,9 @@ def _percent(accuracy: float | None) -> str:
 def _resources(prepared: Prepared) -> str:
     spec = prepared.spec
     if spec.address != "local":
-        gpus = "a GPU if there is one" if spec.gpus_per_trial is None else f"{spec.gpus_per_trial:g} GPUs"
+        asked = spec.gpus_per_trial
+        gpus = f"{asked:g} GPUs" if isinstance(asked, float | int) else "a GPU if there is one"
+        gpus = "as much of a GPU as a probe finds best" if asked == AUTO else gpus
         return (
             f"{spec.cpus_per_trial:g} CPUs and {gpus} a trial, as many at once as the cluster at {spec.address} takes"
         )

@@ -15,6 +15,7 @@ import torch
 from ray import tune
 
 import models
+from cluster.resources import Resources
 from cluster.session import machine_is_going
 from datasets import Splits
 from tuning import checkpoint
@@ -41,15 +42,23 @@ class TrialSetup:
     folder: Path  # of the study, absolute
     cpus: float
     device: str
+    gpus: float = 0.0
     by_model: Mapping[str, TrialSetup] = field(default_factory=dict)
 
     def of(self, config: Mapping[str, Any]) -> TrialSetup:
         """The setup of the configuration's architecture."""
         return self.by_model[config[MODEL]] if self.by_model else self
 
+    def limited(self, trial: Resources) -> TrialSetup:
+        """The setup of trials with these resources."""
+        parts = {model: part.limited(trial) for model, part in self.by_model.items()}
+        return dataclasses.replace(self, cpus=trial.cpus, gpus=trial.gpus, by_model=parts)
+
     def training(self, config: Mapping[str, Any], seed: int, *, format: Format | None = None) -> Training:
         """A training of the configuration from scratch; the same seed gives the same initial weights and batches."""
         torch.set_num_threads(max(int(self.cpus), 1))
+        if self.device == "cuda" and 0 < self.gpus < 1:
+            torch.cuda.set_per_process_memory_fraction(self.gpus)  # a trial that wants more harms itself alone
         torch.manual_seed(derive_seed(seed, "weights"))
         hparams = HParams(**{name: value for name, value in {**self.fixed, **config}.items() if name != MODEL})
         network = models.build(self.spec.model, **build_arguments(self.splits), **hparams.model_options)
