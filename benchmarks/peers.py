@@ -17,7 +17,7 @@ from ray.tune.search.optuna import OptunaSearch
 from benchmarks.tasks import Config, Task
 from tuning.scheduler import make_scheduler
 from tuning.searcher import RungSearcher
-from tuning.spec import METRIC, StudySpec
+from tuning.spec import METRIC, StudySpec, rungs
 
 FACTOR = 3
 Asked = tuple[str, Config]
@@ -145,8 +145,10 @@ def ours(task: Task, seed: int, *, recipe: bool = False, **fields: Any) -> RayPa
     return RayPair(searcher, make_scheduler(spec), task.epochs)
 
 
-def ray_pair(task: Task, seed: int, sampler: optuna.samplers.BaseSampler | None = None) -> RayPair:
-    scheduler = AsyncHyperBandScheduler("epoch", METRIC, "max", max_t=task.epochs, grace_period=1, reduction_factor=3)
+def ray_pair(task: Task, seed: int, sampler: optuna.samplers.BaseSampler | None = None, grace: int = 1) -> RayPair:
+    scheduler = AsyncHyperBandScheduler(
+        "epoch", METRIC, "max", max_t=task.epochs, grace_period=grace, reduction_factor=FACTOR
+    )
 
     def space(trial: optuna.Trial) -> None:
         _suggested(task, trial)
@@ -202,6 +204,12 @@ METHODS: dict[str, Method] = {
     "ours, random": lambda task, seed: ours(task, seed, sampler="random"),
     "random + Ray's ASHA": lambda task, seed: ray_pair(task, seed, optuna.samplers.RandomSampler(seed=seed)),
     "Ray's OptunaSearch + ASHA": ray_pair,
+    "random + Ray's ASHA, our grace": lambda task, seed: ray_pair(
+        task, seed, optuna.samplers.RandomSampler(seed=seed), grace=rungs(task.epochs, None, FACTOR)[0]
+    ),
+    "Ray's OptunaSearch + ASHA, our grace": lambda task, seed: ray_pair(
+        task, seed, grace=rungs(task.epochs, None, FACTOR)[0]
+    ),
     "Optuna TPE + HyperbandPruner": OptunaHyperband,
     **{f"Syne Tune {name}": lambda task, seed, name=name: Syne(name, task, seed)
        for name in ("ASHA", "BOHB", "ASHABORE", "ASHACQR")},

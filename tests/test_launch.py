@@ -211,6 +211,11 @@ def test_a_signal_before_the_search_leaves_the_name_free(tmp_path: Path) -> None
     assert launch("--model", "resnet20", "--name", "early", "--dry-run", cwd=tmp_path).returncode == 0
 
 
+def _heed_interrupts() -> None:
+    """A shell has the jobs that it starts in the background ignore Ctrl-C, and all that these start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_a_signal_while_images_are_decoded_ends_it_in_one_line(tmp_path: Path) -> None:
     """Thousands of links to one image that takes long."""
     noise = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8)
@@ -222,7 +227,9 @@ def test_a_signal_while_images_are_decoded_ends_it_in_one_line(tmp_path: Path) -
     command = [sys.executable, "-m", "tuning.launch", "--model", "resnet20", "--dataset", "pets"]
     cache = tmp_path / "cache"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(cache)}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts
+    )
     while not list(cache.glob("*/*/*/*/pixels")):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
