@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,9 @@ def alive(pids: set[int]) -> dict[int, str]:
     return {pid: command for pid, command in commands.items() if command}
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tuning.launch", *arguments]
+def start(folder: Path, *arguments: str, inside: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """A driver in `folder`; `inside` comes before its command."""
+    command = [*inside, sys.executable, "-m", "tuning.launch", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}
     with open(folder / "screen.txt", "ab") as screen:
         return subprocess.Popen(

@@ -1,0 +1,123 @@
+"""What a study loses when the link between two hosts is cut for half a minute: `python -m benchmarks.link_cut`, as root.
+
+Two network namespaces stand for the hosts, a pair of virtual cards for the link: head and driver on one, two cores to
+train on at the other. They share a file system, as hosts with network storage do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.kill_resume import ROOT, alive, descendants, mlflow_runs, start
+from benchmarks.node_loss import EPOCHS, NAME, events_of, recovery, wait
+from tuning.record import ENDED, replay
+
+HEAD, WORKER = "tuning-head", "tuning-work"
+ADDRESSES = {HEAD: "10.77.0.1", WORKER: "10.77.0.2"}
+PORT, CUT_SECONDS, TRIALS = 6479, 30, 10
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)
+
+
+@contextmanager
+def hosts() -> Iterator[None]:
+    """Both, linked; gone afterwards."""
+    for host in ADDRESSES:
+        ip("netns", "add", host)
+    try:
+        ip("link", "add", "card", "netns", HEAD, "type", "veth", "peer", "name", "card", "netns", WORKER)
+        for host, address in ADDRESSES.items():
+            ip("-n", host, "addr", "add", f"{address}/24", "dev", "card")
+            ip("-n", host, "link", "set", "lo", "up")
+            ip("-n", host, "link", "set", "card", "up")
+        yield
+    finally:
+        for host in ADDRESSES:
+            ip("netns", "del", host)
+
+
+def on(host: str) -> list[str]:
+    """The prefix of a command that is to run on a host."""
+    return ["ip", "netns", "exec", host]
+
+
+@contextmanager
+def ray_on(host: str, *arguments: str) -> Iterator[None]:
+    command = [*on(host), str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [*command, "--node-ip-address", ADDRESSES[host], *arguments], env=environment, stdout=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        left = descendants(process.pid)
+        process.terminate()
+        process.wait()
+        for pid in alive(left):
+            os.kill(pid, 9)
+
+
+def study(folder: Path) -> dict[str, Any]:
+    """Runs one, cuts the link and heals it; what became of the study."""
+    process = start(
+        folder, "--model", "resnet20", "--trials", str(TRIALS), "--epochs", str(EPOCHS), "--name", NAME,
+        "--address", f"{ADDRESSES[HEAD]}:{PORT}", "--set", "precision=float32", "--set", "memory_format=contiguous",
+        "--set", "scheduler=none", inside=on(HEAD),
+    )  # fmt: skip
+    journal = folder / "results" / NAME / "journal.jsonl"
+    try:
+        wait(lambda: journal.exists() and sum(e["event"] == "report" for e in events_of(journal)) >= 4, process)
+        before, cut = replay(events_of(journal)), time.time()
+        ip("-n", WORKER, "link", "set", "card", "down")
+        time.sleep(CUT_SECONDS)
+        ip("-n", WORKER, "link", "set", "card", "up")
+        healed = time.time()
+        wait(lambda: any(e["event"] == "report" and e["time"] > healed for e in events_of(journal)), process)
+        first = next(e["time"] for e in events_of(journal) if e["event"] == "report" and e["time"] > healed)
+        code = process.wait(600)
+    finally:
+        if process.poll() is None:
+            process.kill()
+    events = events_of(journal)
+    records, runs = replay(events), mlflow_runs(folder, NAME)
+    seconds, repeated = recovery(before, events, cut)
+    outcomes = [record.outcome for record in records.values()]
+    return {
+        "exit code": code,
+        "seconds from the healing to the next report": round(first - healed, 1),
+        "trials started anew": len(seconds),
+        "epochs repeated": repeated,
+        "trials asked for, ended, failed": (TRIALS, sum(o in ENDED for o in outcomes), outcomes.count("failed")),
+        "MLflow runs of trials": sum(runs.values()),
+        "of them RUNNING": runs["RUNNING"],
+    }
+
+
+def main() -> None:
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # nothing else is on this net
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        hosts(),
+        ray_on(HEAD, "--head", "--port", str(PORT), "--num-cpus", "0", "--include-dashboard", "false"),
+    ):
+        time.sleep(10)  # until the head answers
+        with ray_on(WORKER, "--address", f"{ADDRESSES[HEAD]}:{PORT}", "--num-cpus", "2"):
+            time.sleep(10)
+            told = study(Path(folder))
+    print("\n".join(f"{name}: {json.dumps(value)}" for name, value in told.items()))
+
+
+if __name__ == "__main__":
+    main()
