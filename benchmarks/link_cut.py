@@ -1,4 +1,4 @@
-"""What a study loses when the link between two hosts is cut for half a minute: `python -m benchmarks.link_cut`, as root.
+"""What a study loses when the link between hosts is cut for half a minute: `python -m benchmarks.link_cut`, as root.
 
 Two network namespaces stand for the hosts, a pair of virtual cards for the link: head and driver on one, two cores to
 train on at the other. They share a file system, as hosts with network storage do.
