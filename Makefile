@@ -8,13 +8,16 @@ MODEL = $(if $(findstring --model,$(ARGS))$(findstring --resume,$(ARGS)),,--mode
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION = false
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: tune test ui check
+.PHONY: tune test test-long ui check
 tune: .venv/installed
 	$(BIN)/python -m tuning.launch $(MODEL) $(ARGS)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(NETWORKS)
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(NETWORKS))
+	$(BIN)/python -m pytest -m "not long" $(addprefix --ignore=,$(NETWORKS))
+
+test-long: .venv/installed-dev
+	$(BIN)/python -m pytest -m long
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -69,7 +69,7 @@ def ended(home: Path) -> int:
     return sum(event["event"] == "end" and event["outcome"] != "interrupted" for event in events(home))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_a_study_outlives_the_command_line_and_goes_on_after_a_stop(server: tuple[str, Path], capsys: Said) -> None:
     dashboard, home = server

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.kill_resume import study
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(400)  # two runs of a study
 def test_a_killed_study_loses_no_trial_and_repeats_little(tmp_path: Path) -> None:
     told = study(tmp_path, kills=1, trials=4, seed=1)

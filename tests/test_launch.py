@@ -238,7 +238,7 @@ def test_a_signal_while_images_are_decoded_ends_it_in_one_line(tmp_path: Path) -
     assert stderr == "error: interrupted before anything was searched; start it again\n"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(400)  # three studies
 @pytest.mark.parametrize(("signum", "code"), [(2, 130), (15, 143)])
 def test_a_signal_ends_a_study_that_can_go_on(tmp_path: Path, signum: int, code: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 from cluster.rehearsal import TRIALS, Rehearsal
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_a_study_grows_a_cluster_to_what_is_allowed_and_leaves_the_head_alone() -> None:
     run = subprocess.run([sys.executable, "-m", "cluster.rehearsal"], capture_output=True, text=True)

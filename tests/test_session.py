@@ -16,7 +16,7 @@ import pytest
 from cluster.session import PACKAGES, ROOT
 from cluster.versions import Versions, difference
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 DRIVER = """
 import importlib, json, os, sys
