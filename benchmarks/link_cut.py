@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kill_resume import ROOT, alive, descendants, mlflow_runs, start
-from benchmarks.node_loss import EPOCHS, NAME, events_of, recovery, wait
+from benchmarks.node_loss import EPOCHS, NAME, PIXELS, events_of, recovery, wait
 from tuning.record import ENDED, replay
 
 HEAD, WORKER = "tuning-head", "tuning-work"
 ADDRESSES = {HEAD: "10.77.0.1", WORKER: "10.77.0.2"}
-PORT, CUT_SECONDS, TRIALS = 6479, 30, 10
+PORT, CUT_SECONDS, TRIALS = 6479, 30, 4
 
 
 def ip(*arguments: str) -> None:
@@ -74,7 +74,7 @@ def study(folder: Path) -> dict[str, Any]:
     process = start(
         folder, "--model", "resnet20", "--trials", str(TRIALS), "--epochs", str(EPOCHS), "--name", NAME,
         "--address", f"{ADDRESSES[HEAD]}:{PORT}", "--set", "precision=float32", "--set", "memory_format=contiguous",
-        "--set", "scheduler=none", inside=on(HEAD),
+        "--set", "scheduler=none", "--set", f"image_size={PIXELS}", inside=on(HEAD),
     )  # fmt: skip
     journal = folder / "results" / NAME / "journal.jsonl"
     try:

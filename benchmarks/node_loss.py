@@ -23,6 +23,7 @@ from cluster.session import apply_settings
 from tuning.journal import Event, read
 from tuning.record import ENDED, Records, replay
 
+PIXELS = 32  # of images that have 8: an epoch takes seconds, a study minutes
 EPOCHS, NAME, FREEZE_SECONDS, NOTICE_SECONDS = 9, "nodes", 60, 60
 PATIENCE = 600.0  # seconds until something happens
 
@@ -109,6 +110,7 @@ def study(folder: Path, trials: int, seed: int) -> dict[str, Any]:
         folder, "--model", "resnet20", "--trials", str(trials), "--epochs", str(EPOCHS), "--name", NAME,
         "--address", cluster.address, "--seed", str(seed), "--set", "precision=float32",
         "--set", "memory_format=contiguous", "--set", "scheduler=none", "--cpus-per-trial", "1",
+        "--set", f"image_size={PIXELS}",
     )  # fmt: skip
     journal, told = folder / "results" / NAME / "journal.jsonl", dict[str, Any]()
     try:
