@@ -24,7 +24,7 @@ from tuning.journal import Event, read
 from tuning.record import ENDED, Records, replay
 
 PIXELS = 32  # of images that have 8: an epoch takes seconds, a study minutes
-EPOCHS, NAME, FREEZE_SECONDS, NOTICE_SECONDS = 9, "nodes", 60, 60
+EPOCHS, NAME, FREEZE_SECONDS, NOTICE_SECONDS = 6, "nodes", 60, 60
 PATIENCE = 600.0  # seconds until something happens
 
 
@@ -149,7 +149,7 @@ def study(folder: Path, trials: int, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
