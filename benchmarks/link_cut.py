@@ -79,7 +79,7 @@ def study(folder: Path) -> dict[str, Any]:
     journal = folder / "results" / NAME / "journal.jsonl"
     try:
         wait(lambda: journal.exists() and sum(e["event"] == "report" for e in events_of(journal)) >= 4, process)
-        before, cut = replay(events_of(journal)), time.time()
+        cut = time.time()
         ip("-n", WORKER, "link", "set", "card", "down")
         time.sleep(CUT_SECONDS)
         ip("-n", WORKER, "link", "set", "card", "up")
@@ -92,7 +92,7 @@ def study(folder: Path) -> dict[str, Any]:
             process.kill()
     events = events_of(journal)
     records, runs = replay(events), mlflow_runs(folder, NAME)
-    seconds, repeated = recovery(before, events, cut)
+    seconds, repeated = recovery(events, cut)
     outcomes = [record.outcome for record in records.values()]
     return {
         "exit code": code,

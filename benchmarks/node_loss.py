@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.kill_resume import alive, descendants, mlflow_runs, start
 from cluster.session import apply_settings
 from tuning.journal import Event, read
-from tuning.record import ENDED, Records, replay
+from tuning.record import ENDED, replay
 
 PIXELS = 32  # of images that have 8: an epoch takes seconds, a study minutes
 EPOCHS, NAME, FREEZE_SECONDS, NOTICE_SECONDS = 6, "nodes", 60, 60
@@ -79,22 +79,18 @@ def events_of(journal: Path) -> list[Event]:
     return read(journal)[0]
 
 
-def recovery(before: Records, events: list[Event], moment: float) -> tuple[list[float], int]:
-    """Seconds until each trial that was started anew after the moment reported, and the epochs it had to repeat."""
-    again = [e for e in events if e["event"] == "start" and e["time"] > moment and e["trial"] in before]
+def recovery(events: list[Event], moment: float) -> tuple[list[float], int]:
+    """Seconds from the moment until each trial that was started anew after it reported, and the epochs it repeated."""
     seconds, repeated = [], 0
-    for restart in again:
-        number = restart["trial"]
-        later = [e for e in events if e["event"] in ("report", "end") and e.get("trial") == number]
-        first = next((e for e in later if e["time"] > restart["time"]), None)
-        if first:
-            seconds.append(round(first["time"] - moment, 1))
-        known = len(before[number].epochs)
-        saved = [
-            e["epoch"]
-            for e in events
-            if e["event"] == "checkpoint" and e["trial"] == number and e["time"] < restart["time"]
-        ]
+    for place, restart in enumerate(events):
+        number = restart.get("trial")
+        own = [event for event in events[:place] if event.get("trial") == number]
+        if restart["event"] != "start" or restart["time"] <= moment or not own:
+            continue
+        later = (e for e in events[place + 1 :] if e.get("trial") == number and e["event"] in ("report", "end"))
+        seconds += [round(event["time"] - moment, 1) for event in later][:1]
+        known = sum(event["event"] == "report" for event in own)
+        saved = [event["epoch"] for event in own if event["event"] == "checkpoint"]
         repeated += max(known - max(saved, default=0), 0)
     return seconds, repeated
 
@@ -118,7 +114,7 @@ def study(folder: Path, trials: int, seed: int) -> dict[str, Any]:
         for act in (kill, drain, freeze):
             node = wait(lambda: next((node for node in nodes if busy(cluster, node)), None), process)
             nodes.remove(node)
-            before, moment = replay(events_of(journal)), time.time()
+            moment = time.time()
             act(cluster, node)
             nodes.append(cluster.add_node(num_cpus=1))
             time.sleep(FREEZE_SECONDS)
@@ -126,7 +122,7 @@ def study(folder: Path, trials: int, seed: int) -> dict[str, Any]:
                 kill(cluster, node)
             if act is freeze:
                 thaw(node)
-            seconds, repeated = recovery(before, events_of(journal), moment)
+            seconds, repeated = recovery(events_of(journal), moment)
             told[act.__name__] = {
                 "trials moved": len(seconds),
                 "seconds to recover": seconds,
