@@ -38,7 +38,7 @@ def wait(until: Callable[[], Any], process: Popen[bytes]) -> Any:
     return found
 
 
-def busy(cluster: Any, node: Any) -> bool:
+def busy(node: Any) -> bool:
     """Whether a worker on the node trains."""
     return any("ImplicitFunc" in command for command in alive(descendants(raylet(node))).values())
 
@@ -112,7 +112,7 @@ def study(folder: Path, trials: int, seed: int) -> dict[str, Any]:
     try:
         wait(lambda: journal.exists() and sum(e["event"] == "report" for e in events_of(journal)) >= 3, process)
         for act in (kill, drain, freeze):
-            node = wait(lambda: next((node for node in nodes if busy(cluster, node)), None), process)
+            node = wait(lambda: next((node for node in nodes if busy(node)), None), process)
             nodes.remove(node)
             moment = time.time()
             act(cluster, node)

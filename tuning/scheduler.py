@@ -175,7 +175,6 @@ class RungScheduler(FIFOScheduler):
         self.decisions: dict[object, Decision] = {}
         self.audited: set[object] = set()
         self._metric, self._goals = metric, goals
-        self._exempt = frozenset(exempt)
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return metric in (None, self._metric) and mode in (None, "max")

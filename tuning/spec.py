@@ -203,7 +203,6 @@ class StudySpec:
             raise ValueError(f"finals must be KxS, such as 3x5 for the 3 best over 5 seeds, got {self.finals!r}")
         if not self.results_dir or not self.tracking_uri:
             raise ValueError("results_dir and tracking_uri must not be empty")
-        parse(self.objectives, self.constraints)
 
     @property
     def architectures(self) -> tuple[str, ...]:

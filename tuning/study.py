@@ -144,12 +144,14 @@ def _timed(setup: TrialSetup, part: Prepared, trial: Resources, phase: Callable[
 def _replayed(prepared: Prepared, log: StudyLog) -> tuple[RungSearcher | PortfolioSearcher, RungScheduler]:
     """Searcher and scheduler that know what an earlier run of the study saw."""
     spec = prepared.spec
-    searcher: RungSearcher | PortfolioSearcher = _searcher(prepared)
+    searcher: RungSearcher | PortfolioSearcher
     if prepared.architectures:
         own = {model: _searcher(part) for model, part in prepared.architectures.items()}
         searcher = PortfolioSearcher(
             own, metric=METRIC, mode="max", rungs=spec.rungs, reduction_factor=spec.reduction_factor
         )
+    else:
+        searcher = _searcher(prepared)
     scheduler = make_scheduler(spec, val_images=len(prepared.splits.val))
     for record in list(log.records.values()):
         config = record.config if prepared.architectures else prepared.space.fitting(record.config)
