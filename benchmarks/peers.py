@@ -15,6 +15,8 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.tasks import Config, Task
+from tuning.cube import Cube
+from tuning.proposals import suggest
 from tuning.scheduler import make_scheduler
 from tuning.searcher import RungSearcher
 from tuning.spec import METRIC, StudySpec, rungs
@@ -99,7 +101,7 @@ class Syne:
         key = str(len(self.trials))
         self.trials[key] = self._make(int(key), suggestion.config, datetime.now(UTC))
         self.scheduler.on_trial_add(self.trials[key])
-        return key, _active(self.task, suggestion.config)
+        return key, Cube(self.task.distributions, self.task.conditions).active(suggestion.config)
 
     def tell(self, key: str, epoch: int, score: float) -> bool:
         result = {METRIC: score, "epoch": epoch}
@@ -159,19 +161,11 @@ def ray_pair(task: Task, seed: int, sampler: optuna.samplers.BaseSampler | None 
 
 def _suggested(task: Task, trial: optuna.Trial) -> dict[str, Any]:
     """A configuration, choices before what depends on them."""
-    config: dict[str, Any] = {}
     for name in sorted(task.distributions, key=lambda name: name in task.conditions):
-        if name in task.conditions and config[task.conditions[name][0]] != task.conditions[name][1]:
-            continue
-        distribution = task.distributions[name]
-        if isinstance(distribution, CategoricalDistribution):
-            config[name] = trial.suggest_categorical(name, distribution.choices)
-        elif isinstance(distribution, IntDistribution):
-            config[name] = trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
-        else:
-            assert isinstance(distribution, FloatDistribution)
-            config[name] = trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
-    return config
+        choice, value = task.conditions.get(name, ("", None))
+        if not choice or trial.params[choice] == value:
+            suggest(trial, name, task.distributions[name])
+    return dict(trial.params)
 
 
 def _syne_space(task: Task) -> dict[str, Any]:
@@ -188,11 +182,6 @@ def _syne_space(task: Task) -> dict[str, Any]:
             assert isinstance(d, FloatDistribution)
             space[name] = (loguniform if d.log else uniform)(d.low, d.high)
     return space
-
-
-def _active(task: Task, config: Config) -> Config:
-    unmet = {name for name, (choice, value) in task.conditions.items() if config[choice] != value}
-    return {name: value for name, value in config.items() if name not in unmet}
 
 
 Method = Callable[[Task, int], Any]

@@ -27,8 +27,9 @@ from benchmarks.curves import save
 from datasets import Splits
 from tuning.classifier import Format, predict
 from tuning.scores import score_of
+from tuning.seeds import derive_seed
 from tuning.spec import HParams
-from tuning.training import Diverged, Training, derive_seed
+from tuning.training import Diverged, Training
 
 MODEL, DATASET = "resnet20", "digits"
 EPOCHS, SEEDS = 20, (0, 1)

@@ -25,8 +25,8 @@ from tuning.proposals import uniform
 from tuning.record import StudyLog
 from tuning.recorder import Recorder
 from tuning.scheduler import RungScheduler, make_scheduler
-from tuning.searcher import SAMPLERS, RungSearcher
-from tuning.spec import METRIC, StudySpec
+from tuning.searcher import RungSearcher
+from tuning.spec import METRIC, SAMPLERS, StudySpec
 from tuning.training import METRICS
 from tuning.trial import trial_name
 

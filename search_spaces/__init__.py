@@ -71,20 +71,20 @@ class SearchSpace:
         part = self.active({name: config.get(name) for name in self.distributions})
         if not set(config) <= {*self.distributions, *self.fixed}:
             return None
-        return part if all(_lies_in(self.distributions[name], value) for name, value in part.items()) else None
+        return part if all(contains(self.distributions[name], value) for name, value in part.items()) else None
 
     def describe(self, name: str) -> str:
         """The values that a hyperparameter may take, in words."""
         if name in self.fixed:
-            return f"always {_short(self.fixed[name])}"
+            return f"always {short(self.fixed[name])}"
         if name not in self.distributions:
             return "nothing"
         where = " where {} is {}".format(*self.conditions[name]) if name in self.conditions else ""
         distribution = self.distributions[name]
         if choices := getattr(distribution, "choices", None):
-            return " | ".join(map(_short, choices)) + where
+            return " | ".join(map(short, choices)) + where
         low, high, log = (getattr(distribution, key) for key in ("low", "high", "log"))
-        return f"{_short(low)} .. {_short(high)}{', log' if log else ''}{where}"
+        return f"{short(low)} .. {short(high)}{', log' if log else ''}{where}"
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -124,14 +124,16 @@ def from_file(path: str | Path, base: SearchSpace) -> SearchSpace:
     return read_file(Path(path), base)
 
 
-def _lies_in(distribution: BaseDistribution, value: Any) -> bool:
-    choices = getattr(distribution, "choices", None)
-    if value is None or choices is not None:
-        return choices is not None and value in choices
-    return distribution._contains(distribution.to_internal_repr(value))
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a hyperparameter may take the value; False also for what is no value of its kind."""
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except (ValueError, TypeError):
+        return False
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """A hyperparameter's value in a table."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

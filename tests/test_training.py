@@ -11,8 +11,9 @@ import datasets
 from datasets import Splits
 from tuning.classifier import Format
 from tuning.optimizer import average, make_optimizer
+from tuning.seeds import derive_seed
 from tuning.spec import HParams
-from tuning.training import Diverged, EpochMetrics, OutOfMemory, Training, derive_seed
+from tuning.training import Diverged, EpochMetrics, OutOfMemory, Training
 
 EVERYTHING = {
     "augmentation": "crop_flip",

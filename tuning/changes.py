@@ -70,7 +70,7 @@ def extend(
     if isinstance(space, OneFactor) or spec.rivals:
         return spec, space, Changes(lines=tuple(lines), fixed={}) if lines else None
     known = space[spec.model]
-    changed = _changed_space(known, values, file)
+    changed = changed_space(known, values, file)
     lines += space_differences(known, changed)
     changes = Changes(lines=tuple(lines), fixed=_fixed_no_more(known, changed)) if lines else None
     return spec, {spec.model: changed}, changes
@@ -121,7 +121,8 @@ def _total(spec: StudySpec, name: str, value: Any) -> Any:
     return getattr(spec, name) + value.amount
 
 
-def _changed_space(space: SearchSpace, values: Mapping[str, Any], file: str | None) -> SearchSpace:
+def changed_space(space: SearchSpace, values: Mapping[str, Any], file: str | None) -> SearchSpace:
+    """A space with the changes of a space file, then those of --set."""
     if file:
         space = search_spaces.from_file(file, space)
     if values:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from search_spaces import contains
+
 Config = dict[str, Any]
 Array = NDArray[np.float64]
 
@@ -35,7 +37,7 @@ class Cube:
         if set(config) - set(self.distributions) or any(choice not in config for choice, _ in self.conditions.values()):
             return False
         names = set(self.active(dict.fromkeys(self.distributions) | dict(config)))
-        return set(config) == names and all(_contains(self.distributions[name], config[name]) for name in names)
+        return set(config) == names and all(contains(self.distributions[name], config[name]) for name in names)
 
     def point(self, config: Mapping[str, Any]) -> Array:
         """Where a configuration lies; what it leaves out lies in the middle."""
@@ -118,10 +120,3 @@ def _indicators(x: Array, count: int) -> Array:
     """Two different choices lie at distance 1 from one another."""
     indicators: Array = np.eye(count)[_picked(x, count)] / np.sqrt(2)
     return indicators
-
-
-def _contains(distribution: BaseDistribution, value: Any) -> bool:
-    try:
-        return distribution._contains(distribution.to_internal_repr(value))
-    except (ValueError, TypeError):
-        return False

@@ -22,8 +22,9 @@ from tuning.loader import Loader
 from tuning.objectives import Objectives
 from tuning.record import Records, TrialRecord, recipe_of
 from tuning.scores import score_of, standard_error
+from tuning.seeds import derive_seed
 from tuning.spec import METRIC
-from tuning.training import Diverged, derive_seed
+from tuning.training import Diverged
 from tuning.trial import TrialSetup, build_arguments, trial_name
 
 CONFIDENCE_Z = 1.96  # 95 %

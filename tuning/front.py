@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tuning.leaderboard import percent
 from tuning.objectives import COSTS, HIGHER_IS_BETTER, Objectives
 from tuning.record import Records, TrialRecord
 
@@ -51,15 +52,11 @@ def titles(goals: Objectives) -> list[str]:
 
 def rows(front: Sequence[FrontTrial]) -> list[list[str]]:
     """A line of text cells for each member."""
-    return [[str(t.trial), *(shown(n, v) for n, v in t.values.items()), _percent(t.test_accuracy)] for t in front]
+    return [[str(t.trial), *(shown(n, v) for n, v in t.values.items()), percent(t.test_accuracy)] for t in front]
 
 
 def shown(name: str, value: float) -> str:
     """A metric as people read it."""
     if name in COSTS:
         return f"{value:,.0f}" if name == "parameters" else f"{value:,.3g}"
-    return _percent(value) if HIGHER_IS_BETTER[name] else f"{value:.4f}"
-
-
-def _percent(accuracy: float | None) -> str:
-    return "-" if accuracy is None else f"{100 * accuracy:.2f} %"
+    return percent(value) if HIGHER_IS_BETTER[name] else f"{value:.4f}"

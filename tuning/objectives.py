@@ -15,7 +15,9 @@ COSTS = ("parameters", "latency_ms", "gpu_memory_mb")  # of an architecture, mea
 HIGHER_IS_BETTER = {ACCURACY: True, "val_loss": False, **dict.fromkeys(COSTS, False)}
 CONSTRAINT = re.compile(r"(\w+)\s*([<>])\s*(\S+)")
 
+RANKED = 1_000  # values of several objectives, which have to be compared pair by pair: the last of them
 Value = tuple[float, ...]  # the objectives, larger being better, then minus the violation if there are constraints
+Score = float | Value  # larger is better; of several objectives a value that only their merits compare
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,11 @@ class Objectives:
         indices = [i for i, v in enumerate(values) if not math.isnan(v[0]) and (not wide or v[-1] == 0)]
         points = np.array([values[i][: len(self.names)] for i in indices], np.float64)
         return indices, points.reshape(len(indices), len(self.names))
+
+
+def leading(score: Score) -> float:
+    """The number of a score that tells whether there is one: NaN or infinite after a failure."""
+    return score[0] if isinstance(score, tuple) else score
 
 
 def parse(objectives: str, constraints: str) -> Objectives:

@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 import datasets
 import models
 import search_spaces
-from search_spaces import SearchSpace, limits
+from search_spaces import limits
 from search_spaces.one_factor import OneFactor
-from tuning.changes import BUDGETS, More, Spaces
+from tuning.changes import BUDGETS, More, Spaces, changed_space
 from tuning.spec import AUTO, StudySpec
 
 FIELDS = {field.name: field for field in dataclasses.fields(StudySpec)}
@@ -114,7 +114,7 @@ def request(args: argparse.Namespace) -> tuple[StudySpec, Spaces | OneFactor]:
     first, *rivals = args.model
     name = study_name(args, f"{len(args.model)}-architectures" if rivals else first)
     spec = StudySpec(**{**given, "model": first, "rivals": tuple(rivals), "name": name})
-    return spec, {model: _space(args, model, values) for model in args.model}
+    return spec, {model: changed_space(search_spaces.for_model(model), values, args.space) for model in args.model}
 
 
 def asked(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -179,18 +179,6 @@ def _model_of(study: OneFactor, args: argparse.Namespace) -> str:
         raise ValueError(f"{args.space} takes one --model, got {', '.join(args.model)}")
     models.architecture(model)
     return str(model)
-
-
-def _space(args: argparse.Namespace, model: str, overrides: Mapping[str, Any]) -> SearchSpace:
-    space = search_spaces.for_model(model)
-    if args.space:
-        space = search_spaces.from_file(args.space, space)
-    if overrides:
-        from search_spaces.override import override
-
-        for key, value in overrides.items():
-            space = override(space, key, value)
-    return space
 
 
 def study_name(args: argparse.Namespace, what: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -14,6 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from search_spaces import contains
 from tuning.journal import Event
 from tuning.objectives import HIGHER_IS_BETTER, Objectives
 from tuning.prepare import Prepared
@@ -83,7 +83,8 @@ class OptunaStudy:
     def _trial(self, record: TrialRecord) -> FrozenTrial:
         state = STATES.get(record.outcome, TrialState.FAIL)
         params = {_name(record, name): value for name, value in record.config.items()}
-        params = {name: value for name, value in params.items() if self._fits(name, value)}
+        known = self.distributions  # a value may lie outside of them where the study was resumed with another space
+        params = {name: value for name, value in params.items() if name in known and contains(known[name], value)}
         best = record.best or {}
         trial = create_trial(
             state=state,
@@ -96,14 +97,6 @@ class OptunaStudy:
         trial.datetime_start = _time(record.started)
         trial.datetime_complete = _time(record.started if record.ended is None else record.ended)
         return trial
-
-    def _fits(self, name: str, value: Any) -> bool:
-        """Whether a value lies in the space; it may not where the study was resumed with another one."""
-        try:
-            known = self.distributions[name]
-            return known._contains(known.to_internal_repr(value))
-        except (KeyError, ValueError):
-            return False
 
 
 def _name(record: TrialRecord, name: str) -> str:

@@ -131,8 +131,7 @@ def _result(spec: StudySpec, splits: Splits, folder: Path, details: Mapping[str,
 
 
 def _audit(spec: StudySpec, records: Records) -> Audit | None:
-    stops_early = spec.scheduler != "none" and len(spec.rungs) > 1
-    return audit(records, spec.rungs, spec.reduction_factor) if stops_early else None
+    return audit(records, spec.rungs, spec.reduction_factor) if spec.stops_early else None
 
 
 def _conclude_front(setup: TrialSetup, log: StudyLog, verdict: Verdict) -> tuple[FrontTrial, ...]:

@@ -136,7 +136,7 @@ def _ask(cube: Cube, study: optuna.Study) -> optuna.Trial:
     trial = study.ask({name: d for name, d in cube.distributions.items() if name not in cube.conditions})
     for name, (choice, value) in cube.conditions.items():
         if trial.params[choice] == value:
-            _suggest(trial, name, cube.distributions[name])
+            suggest(trial, name, cube.distributions[name])
     return trial
 
 
@@ -152,7 +152,8 @@ def _points(distribution: BaseDistribution) -> list[Any]:
     return list(dict.fromkeys([distribution.low, middle, distribution.high]))
 
 
-def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
+def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
+    """Has an Optuna trial choose a hyperparameter; its `params` have it then."""
     if isinstance(distribution, CategoricalDistribution):
         trial.suggest_categorical(name, distribution.choices)
     elif isinstance(distribution, IntDistribution):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from bisect import bisect_right, insort
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,14 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tuning.objectives import Objectives, Value
+from tuning.objectives import RANKED, Objectives, Score, leading
+from tuning.seeds import derive_seed
 from tuning.spec import METRIC, MODEL, StudySpec
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
-Score = float | Value  # larger is better; of several objectives a value that only their merits compare
-RANKED = 1_000  # peers of several objectives, which have to be compared pair by pair
 Z_SCORE = 1.0  # standard errors of two validation scores that count as noise
 
 
@@ -69,7 +67,7 @@ class Rungs:
     def decide(
         self, key: object, epoch: int, score: Score, *, exempt: bool = False, group: str = ""
     ) -> Decision | None:
-        if _diverged(score):
+        if math.isnan(leading(score)):
             return Decision(go_on=False, reason=f"diverged in epoch {epoch}")
         rung, bracket = self.scores.get(epoch), self.bracket(key)
         if rung is None or key in rung or epoch < self.epochs[bracket]:
@@ -130,7 +128,7 @@ class MedianRule:
         self, key: object, epoch: int, score: Score, *, exempt: bool = False, group: str = ""
     ) -> Decision | None:
         assert isinstance(score, float)  # one objective
-        if _diverged(score):
+        if math.isnan(leading(score)):
             return Decision(go_on=False, reason=f"diverged in epoch {epoch}")
         known = self.scores.setdefault(group, {})
         own = known.setdefault(key, [])
@@ -195,7 +193,7 @@ class RungScheduler(FIFOScheduler):
         """The rule's decision, unless the trial is exempt or the rule is audited."""
         exempt = key in self.exempt or key in self.audited
         decision = self.rule.decide(key, epoch, score, exempt=exempt, group=group)
-        if decision is None or decision.go_on or _diverged(score) or not self._audits(key):
+        if decision is None or decision.go_on or math.isnan(leading(score)) or not self._audits(key):
             return decision
         self.audited.add(key)
         return replace(decision, go_on=True, audited=True, reason=f"audited, else {decision.reason}")
@@ -216,20 +214,16 @@ def make_scheduler(spec: StudySpec, *, val_images: int | None = None) -> RungSch
     if spec.scheduler == "median":
         rule: Rule = MedianRule(epochs=spec.rungs, fewest=math.ceil(spec.reduction_factor))
     else:
-        brackets = len(spec.rungs) if spec.scheduler == "hyperband" else spec.brackets
+        epochs = spec.rungs if spec.scheduler != "none" else spec.rungs[-1:]
         rule = Rungs(
-            epochs=spec.rungs if spec.scheduler != "none" else spec.rungs[-1:],
+            epochs=epochs,
             reduction_factor=spec.reduction_factor,
-            brackets=min(brackets, len(spec.rungs)) if spec.scheduler != "none" else 1,
+            brackets=len(epochs) if spec.scheduler == "hyperband" else min(spec.brackets, len(epochs)),
             seed=spec.seed,
             noise=noise_of(val_images) if spec.spare_noise and val_images else lambda score: 0.0,
             goals=spec.goals,
         )
     return RungScheduler(rule, METRIC, audit=spec.audit, seed=spec.seed, exempt=spec.recipes, goals=spec.goals)
-
-
-def _diverged(score: Score) -> bool:
-    return math.isnan(score[0] if isinstance(score, tuple) else score)
 
 
 def noise_of(images: int) -> Callable[[float], float]:
@@ -249,4 +243,4 @@ def bracket_weights(epochs: Sequence[int], reduction_factor: float, brackets: in
 
 def draw(*keys: object) -> float:
     """A number in [0, 1) that follows from the keys."""
-    return int.from_bytes(hashlib.sha256(repr(keys).encode()).digest()[:7], "big") / 2**56
+    return derive_seed(*keys, bits=56) / 2**56

@@ -6,7 +6,6 @@ sampler then compares epochs with epochs of another length and does worse than r
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -19,18 +18,15 @@ from optuna.distributions import BaseDistribution
 from ray.tune.search import Searcher
 
 from tuning.cube import Config, Cube
-from tuning.objectives import Objectives, Value
+from tuning.objectives import RANKED, Objectives, Score, leading
 from tuning.proposals import Evolution, Grid, Observation, Reading, gaussian, near, parzen, uniform
+from tuning.seeds import derive_seed
+from tuning.spec import SAMPLERS
 
 ENOUGH_SCORES = 10  # TPE's own number of random trials before it starts to model
 EXPLORED_SHARE = 1 / 3  # of the proposals asks no model, so that a wrong early one cannot lock the search in
 NEAR_SHARE = 1 / 2  # of these, at most, lie near the published recipe
 PRIOR_SHARE = 1 / 2  # of the others, at most, come from earlier studies
-RANKED = 1_000  # values of several objectives, which have to be compared pair by pair: the last of the highest rungs
-SAMPLERS = ("tpe", "random", "gp", "cmaes", "grid")
-
-
-Score = float | Value  # larger is better; of several objectives a value that only their merits compare
 
 
 @dataclass
@@ -142,7 +138,7 @@ class RungSearcher(Searcher):
         """Draws where the next configuration comes from; the seeds follow from the number, whatever ran before."""
         if self._queue:
             return _Trial(self._queue.pop(0), "given")
-        seed = _seed(self.seed, number)
+        seed = derive_seed(self.seed, number, bits=32)
         rng = random.Random(seed)
         if self._grid:
             config = self._grid.propose([trial.config for trial in self.trials.values()])
@@ -174,7 +170,7 @@ class RungSearcher(Searcher):
     def _modelled_rung(self) -> int | None:
         """The highest with enough scores."""
         for rung in reversed(self.rungs):
-            if sum(_succeeded(trial.scores[rung]) for trial in self._at(rung)) >= ENOUGH_SCORES:
+            if sum(math.isfinite(leading(trial.scores[rung])) for trial in self._at(rung)) >= ENOUGH_SCORES:
                 return rung
         return None
 
@@ -238,7 +234,7 @@ class RungSearcher(Searcher):
     def _record(self, number: int, epoch: int, score: Score) -> None:
         trial = self.trials[number]
         for rung in self.rungs:
-            if rung == epoch or (rung > epoch and not _succeeded(score)):
+            if rung == epoch or (rung > epoch and not math.isfinite(leading(score))):
                 trial.scores.setdefault(rung, score)
 
     def _retire(self, number: int) -> None:
@@ -251,13 +247,5 @@ class RungSearcher(Searcher):
             self._evolution.tell(number, trial.config, _lexicographic(self.rungs.index(rung), merit))
 
 
-def _succeeded(score: Score) -> bool:
-    return math.isfinite(score[0] if isinstance(score, tuple) else score)
-
-
 def _lexicographic(place: int, score: float) -> float:
     return place + math.atan(score) / math.pi if math.isfinite(score) else -1.0
-
-
-def _seed(*keys: object) -> int:
-    return int.from_bytes(hashlib.sha256(repr(keys).encode()).digest()[:4], "big")

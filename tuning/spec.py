@@ -18,6 +18,7 @@ BASELINE = 0  # the trial number of the (first) published recipe
 MODEL = "model"  # the key of the architecture in a configuration, where a study has several
 AUTO = "auto"  # as `warm_start`: whatever earlier studies are alike; as `gpus_per_trial`: what a probe finds
 METRIC = ACCURACY  # of the best epoch; what a study maximises
+SAMPLERS = ("tpe", "random", "gp", "cmaes", "grid")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 FINALS = re.compile(r"([1-9]\d?)x([1-9]\d?)")
 
@@ -183,7 +184,7 @@ class StudySpec:
         _number("audit", self.audit, 0, 1)
         if not isinstance(self.spare_noise, bool):
             raise ValueError(f"spare_noise must be true or false, got {self.spare_noise!r}")
-        _choice("sampler", self.sampler, ("tpe", "random", "gp", "cmaes", "grid"))
+        _choice("sampler", self.sampler, SAMPLERS)
         _choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         _choice("memory_format", self.memory_format, ("auto", "contiguous", "channels_last"))
         if not self.goals.plain:
@@ -218,6 +219,11 @@ class StudySpec:
     def rungs(self) -> tuple[int, ...]:
         """Epochs at which trials are compared, ascending; the last is the full length."""
         return rungs(self.epochs, self.grace_epochs, self.reduction_factor)
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether any trial may be stopped before its last epoch for what others scored."""
+        return self.scheduler != "none" and len(self.rungs) > 1
 
     @property
     def goals(self) -> Objectives:

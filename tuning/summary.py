@@ -15,6 +15,7 @@ from rich.table import Table
 
 from cluster.resources import Cluster
 from cluster.session import local_resources
+from search_spaces import short
 from tuning import leaderboard, levels
 from tuning.addresses import absolute_uri, database_path
 from tuning.front import rows, titles
@@ -40,9 +41,10 @@ def show_plan(console: Console, prepared: Prepared) -> None:
         console.print(_space_table(part.spec.model, part.space))
     sizes = f"{len(splits.train):,} to train, {len(splits.val):,} to validate"
     seeds = f": {len(prepared.levels)} levels, {spec.seeds} seeds each" if prepared.one_factor else ""
-    stops_early = spec.scheduler != "none" and len(spec.rungs) > 1
     rungs = (
-        f"compared at epochs {', '.join(map(str, spec.rungs))}" if stops_early else "none: no trial is stopped early"
+        f"compared at epochs {', '.join(map(str, spec.rungs))}"
+        if spec.stops_early
+        else "none: no trial is stopped early"
     )
     facts = [
         ("data", f"{splits.name}: {sizes}, {len(splits.classes)} classes, {_shapes(prepared)}"),
@@ -64,9 +66,9 @@ def _space_table(model: str, space: SearchSpace) -> Table:
     for title in ("hyperparameter", "values", "published recipe"):
         table.add_column(title)
     for name in space.distributions:
-        table.add_row(name, space.describe(name), _short(space.recipe.get(name, "-")))
+        table.add_row(name, space.describe(name), short(space.recipe.get(name, "-")))
     for name, value in space.fixed.items():
-        table.add_row(name, space.describe(name), _short(value))
+        table.add_row(name, space.describe(name), short(value))
     return table
 
 
@@ -194,10 +196,6 @@ def _facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:
     width = max(10, *(len(name) for name, _ in facts))
     for name, fact in facts:  # whole lines, so that paths and addresses can be copied
         console.print(f"{name:<{width}}  {fact}", soft_wrap=True, markup=False, highlight=False)
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _percent(accuracy: float | None) -> str:

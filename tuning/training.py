@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from tuning.loader import Loader
 from tuning.optimizer import average, make_optimizer
 from tuning.schedule import lr_factor
 from tuning.scores import as_targets, hits, loss_of, score_of
+from tuning.seeds import derive_seed
 from tuning.spec import HParams
 
 SMALLEST_PART = 2  # images; batch norm cannot train on one
@@ -60,11 +60,6 @@ class EpochMetrics:
 
 
 METRICS = tuple(field.name for field in dataclasses.fields(EpochMetrics))
-
-
-def derive_seed(*keys: int | str) -> int:
-    """A seed for the purpose that the keys name, unrelated to the seeds of all other purposes."""
-    return int.from_bytes(hashlib.sha256(repr(keys).encode()).digest()[:8], "big") >> 1
 
 
 class Training:

@@ -21,8 +21,9 @@ from datasets import Splits
 from tuning import checkpoint
 from tuning.classifier import Format
 from tuning.costs import architecture_costs, training_costs
+from tuning.seeds import derive_seed
 from tuning.spec import METRIC, MODEL, HParams, StudySpec, model_options
-from tuning.training import Diverged, Training, derive_seed
+from tuning.training import Diverged, Training
 
 PREFIX = "trial_"
 SAVING_SHARE = 0.05  # of a trial's time, at most; a kill costs the epochs since the last state
