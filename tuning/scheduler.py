@@ -62,6 +62,7 @@ class Rungs:
 
     def __post_init__(self) -> None:
         self.scores = {epoch: {} for epoch in self.epochs[:-1]}
+        self._weights = bracket_weights(self.epochs, self.reduction_factor, self.brackets)
         self._peers: dict[tuple[str, int, int], list[Any]] = {}  # scores of a group's bracket at an epoch
 
     def decide(
@@ -69,8 +70,8 @@ class Rungs:
     ) -> Decision | None:
         if math.isnan(leading(score)):
             return Decision(go_on=False, reason=f"diverged in epoch {epoch}")
-        rung, bracket = self.scores.get(epoch), self.bracket(key)
-        if rung is None or key in rung or epoch < self.epochs[bracket]:
+        rung = self.scores.get(epoch)
+        if rung is None or key in rung or epoch < self.epochs[bracket := self.bracket(key)]:
             return None
         rung[key] = score
         ranked, own = self._rank(score, (group, bracket, epoch))
@@ -101,13 +102,12 @@ class Rungs:
 
     def bracket(self, key: object) -> int:
         """Drawn from the trial's number, so that a study that goes on after a crash draws the same."""
-        weights = bracket_weights(self.epochs, self.reduction_factor, self.brackets)
-        left = draw(self.seed, "bracket", key) * sum(weights)
-        for bracket, weight in enumerate(weights):
+        left = draw(self.seed, "bracket", key) * sum(self._weights)
+        for bracket, weight in enumerate(self._weights):
             left -= weight
             if left < 0:
                 return bracket
-        return len(weights) - 1
+        return len(self._weights) - 1
 
     def __str__(self) -> str:
         return f"ASHA with rungs at epochs {', '.join(map(str, self.scores)) or 'none'}"

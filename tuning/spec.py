@@ -142,6 +142,17 @@ class StudySpec:
                 f"trials must be at least {len(self.architectures)}, the published recipe of each architecture, "
                 f"got {self.trials!r}"
             )
+        self._check_budgets()
+        self._check_data()
+        self._check_search()
+        self._check_goals()
+        if not FINALS.fullmatch(self.finals):
+            raise ValueError(f"finals must be KxS, such as 3x5 for the 3 best over 5 seeds, got {self.finals!r}")
+        if not self.results_dir or not self.tracking_uri:
+            raise ValueError("results_dir and tracking_uri must not be empty")
+
+    def _check_budgets(self) -> None:
+        """How much, and on what."""
         _whole("epochs", self.epochs, 1, 100_000)
         _whole("seed", self.seed, 0, 2**32 - 1)
         if self.time_budget is not None:
@@ -160,12 +171,16 @@ class StudySpec:
             if 0 < self.gpus_per_trial < 0.01:
                 raise ValueError(f"gpus_per_trial must be 0 or at least 0.01, got {self.gpus_per_trial!r}")
         _number("max_share", self.max_share, 0.001, 1)
+
+    def _check_data(self) -> None:
         if self.image_size is not None:
             _whole("image_size", self.image_size, 1, 2048)
         _number("val_fraction", self.val_fraction, 0.01, 0.9)
         if self.train_images is not None:
             _whole("train_images", self.train_images, 2, 10**9)
         _number("store_share", self.store_share, 0, 1)
+
+    def _check_search(self) -> None:
         if self.seeds is not None:
             _whole("seeds", self.seeds, 1, 1000)
         if self.warm_start is not None and not all(map(NAME.fullmatch, self.warm_start.split(","))):
@@ -187,6 +202,9 @@ class StudySpec:
         _choice("sampler", self.sampler, SAMPLERS)
         _choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         _choice("memory_format", self.memory_format, ("auto", "contiguous", "channels_last"))
+
+    def _check_goals(self) -> None:
+        """That all parts take several objectives, or several architectures, where these are asked for."""
         if not self.goals.plain:
             for name, value, other in (
                 ("scheduler", "median", "asha"), ("sampler", "cmaes", "gp"), ("spare_noise", True, False),
@@ -200,10 +218,6 @@ class StudySpec:
             )
         if self.rivals and self.sampler == "grid":
             raise ValueError("sampler grid ends with its grid, so it cannot share a budget; give one --model")
-        if not FINALS.fullmatch(self.finals):
-            raise ValueError(f"finals must be KxS, such as 3x5 for the 3 best over 5 seeds, got {self.finals!r}")
-        if not self.results_dir or not self.tracking_uri:
-            raise ValueError("results_dir and tracking_uri must not be empty")
 
     @property
     def architectures(self) -> tuple[str, ...]:

@@ -140,7 +140,7 @@ def _train(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
                 best = metrics.val_accuracy
                 meta = {"metrics": values, "options": model_options(vars(training.hparams)), "config": config}
                 checkpoint.save(folder / "best.safetensors", training.weights(), meta)
-            leaving = machine_is_going()
+            leaving = setup.spec.address != "local" and machine_is_going()
             due = leaving or saving.due(metrics.seconds) or metrics.epoch in setup.spec.rungs
             saved = due and metrics.epoch < setup.spec.epochs
             if saved:
