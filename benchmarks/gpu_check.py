@@ -24,6 +24,7 @@ from datasets import Images, Splits, in_memory
 from tuning.classifier import Format
 from tuning.gpu_share import share_gpu
 from tuning.spec import StudySpec
+from tuning.storage import Storage
 from tuning.training import OutOfMemory
 from tuning.trial import TrialSetup
 
@@ -53,7 +54,7 @@ def setup_of(model: str, size: int, folder: Path, machine: Resources, images: in
         fixed=dict(space.fixed),
         splits=noise(size, images),
         format=Format(memory_format="channels_last"),
-        folder=folder,
+        storage=Storage(str(folder), "check"),
         cpus=1,
         device="cuda" if machine.gpus else "cpu",
         gpus=machine.gpus,

@@ -28,6 +28,7 @@ from tuning.journal import Event, read
 from tuning.record import Records, replay
 from tuning.scheduler import Rungs, make_scheduler
 from tuning.spec import METRIC, StudySpec
+from tuning.storage import Storage
 from tuning.trial import trial_name
 
 ROOT = Path(__file__).parent.parent
@@ -165,7 +166,7 @@ def study(folder: Path, kills: int, trials: int, seed: int) -> Mapping[str, Any]
     process = start(folder, *arguments)
     process.wait(timeout=4 * PATIENCE)
     events = read(results / "journal.jsonl")[0]
-    records, spec = replay(events), study_file.read(results)[0]
+    records, spec = replay(events), study_file.read(Storage(str(results.parent), results.name))[0]
     statuses = mlflow_runs(folder, name)
     return {
         "exit code of the last run": process.returncode,

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,14 +53,21 @@ def on(host: str) -> list[str]:
 
 
 @contextmanager
-def ray_on(host: str, *arguments: str) -> Iterator[None]:
-    command = [*on(host), str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
+def ray_on(host: str, *arguments: str, inside: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
+    """A node of Ray on a host; `inside` comes before its command, where that is to be more than on the host's net."""
+    command = [
+        *(inside or on(host)),
+        str(Path(sys.executable).with_name("ray")),
+        "start",
+        "--block",
+        "--disable-usage-stats",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         [*command, "--node-ip-address", ADDRESSES[host], *arguments], env=environment, stdout=subprocess.DEVNULL
     )
     try:
-        yield
+        yield process
     finally:
         left = descendants(process.pid)
         process.terminate()

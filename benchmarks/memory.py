@@ -17,7 +17,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -32,6 +31,7 @@ from tuning.classifier import Format
 from tuning.loader import Loader
 from tuning.prepare import load
 from tuning.spec import StudySpec
+from tuning.storage import Storage
 from tuning.trial import TrialSetup
 
 BATCH = 128
@@ -39,7 +39,9 @@ COPIES_GOAL, SECONDS_GOAL = 1.1, 0.5
 
 
 def setup_of(spec: StudySpec, splits: Splits) -> TrialSetup:
-    return TrialSetup(spec=spec, fixed={}, splits=splits, format=Format(), folder=Path(), cpus=1.0, device="cpu")
+    return TrialSetup(
+        spec=spec, fixed={}, splits=splits, format=Format(), storage=Storage("unused", "study"), cpus=1.0, device="cpu"
+    )
 
 
 def epoch(splits: Splits) -> list[Loader]:

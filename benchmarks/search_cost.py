@@ -27,6 +27,7 @@ from tuning.recorder import Recorder
 from tuning.scheduler import RungScheduler, make_scheduler
 from tuning.searcher import RungSearcher
 from tuning.spec import METRIC, SAMPLERS, StudySpec
+from tuning.storage import Storage
 from tuning.training import METRICS
 from tuning.trial import trial_name
 
@@ -52,7 +53,7 @@ def driver(folder: Path, spec: StudySpec) -> tuple[RungSearcher, RungScheduler, 
     )  # fmt: skip
     scheduler = make_scheduler(spec)
     log = StudyLog(Journal(folder / "journal.jsonl"), {}, Meter(), [])
-    return searcher, scheduler, Recorder(log, scheduler, folder, spec, keep=3)
+    return searcher, scheduler, Recorder(log, scheduler, Storage(str(folder), spec.name).remove, spec, keep=3)
 
 
 def result(number: int, epoch: int, rng: random.Random) -> dict[str, Any]:

@@ -120,6 +120,7 @@ def _amazon(endpoint: str | None, scheme: str | None, region: str | None) -> Fil
         endpoint_override=endpoint,
         scheme=scheme,
         region=region,
+        allow_delayed_open=True,  # a small file takes one request, not three
         connect_timeout=CONNECT_SECONDS,
         request_timeout=SILENCE_SECONDS,
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),

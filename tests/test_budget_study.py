@@ -17,6 +17,7 @@ from tuning.outcome import StudyResult
 from tuning.prepare import prepare
 from tuning.record import replay
 from tuning.spec import StudySpec
+from tuning.storage import Storage
 from tuning.study import run, run_study
 
 pytestmark = pytest.mark.slow
@@ -56,7 +57,9 @@ def longer(again: tuple[StudyResult, bytes, bytes], folder: Path) -> StudyResult
 
 
 def resume(folder: Path, fields: dict[str, Any] | None = None, values: dict[str, Any] | None = None) -> StudyResult:
-    spec, space, changes = extend(*study_file.read(folder), fields or {}, values or {}, None)
+    spec, space, changes = extend(
+        *study_file.read(Storage(str(folder.parent), folder.name)), fields or {}, values or {}, None
+    )
     prepared = prepare(spec, space, resume=True)  # type: ignore[arg-type]
     return run(dataclasses.replace(prepared, changes=changes))
 
@@ -95,8 +98,10 @@ def test_with_more_budget_it_goes_on_and_counts_what_was_used(
     assert entry["changes"][1].startswith("lr: 0.01 .. 0.5, log in the study, ")
 
 
-def test_a_trial_that_the_new_space_has_not_is_kept_and_not_continued(cut: StudyResult, longer: StudyResult) -> None:
-    spaces = study_file.read(longer.folder)[1]
+def test_a_trial_that_the_new_space_has_not_is_kept_and_not_continued(
+    cut: StudyResult, longer: StudyResult, folder: Path
+) -> None:
+    spaces = study_file.read(Storage(str(folder.parent), folder.name))[1]
     assert not isinstance(spaces, OneFactor)
     space = spaces[longer.model]
     left_out = [n for n in cut.records if space.fitting(longer.records[n].config) is None]

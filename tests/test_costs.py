@@ -14,6 +14,7 @@ from datasets import Splits
 from tuning.classifier import Format
 from tuning.costs import LATENCIES, architecture_costs, known_latency_ms, latency_ms, training_costs
 from tuning.spec import HParams
+from tuning.storage import Storage
 from tuning.training import Training
 
 
@@ -32,8 +33,8 @@ def training(splits: Splits, **options: Any) -> Training:
 def test_parameters_are_those_of_the_network(splits: Splits) -> None:
     small = training(splits, width=0.25)
     count = sum(parameter.numel() for parameter in small.model.network.parameters())
-    assert architecture_costs(small, ("parameters",), Path("unused")) == {"parameters": count}
-    assert architecture_costs(small, (), Path("unused")) == training_costs(small, ("parameters",)) == {}
+    assert architecture_costs(small, ("parameters",), Storage("unused", "study")) == {"parameters": count}
+    assert architecture_costs(small, (), Storage("unused", "study")) == training_costs(small, ("parameters",)) == {}
 
 
 def test_a_larger_network_takes_longer(splits: Splits) -> None:
@@ -55,11 +56,12 @@ def test_measuring_changes_nothing_that_is_trained(splits: Splits) -> None:
 
 
 def test_an_architecture_is_measured_once_a_study_whatever_its_dropout(splits: Splits, tmp_path: Path) -> None:
-    first = known_latency_ms(training(splits, width=0.25, dropout=0.1), tmp_path)
-    assert known_latency_ms(training(splits, width=0.25, dropout=0.5), tmp_path) == first
-    assert len(json.loads((tmp_path / LATENCIES).read_text())) == 1
-    known_latency_ms(training(splits, width=0.5), tmp_path)
-    assert len(json.loads((tmp_path / LATENCIES).read_text())) == 2
+    storage = Storage(str(tmp_path), "study")
+    first = known_latency_ms(training(splits, width=0.25, dropout=0.1), storage)
+    assert known_latency_ms(training(splits, width=0.25, dropout=0.5), storage) == first
+    assert len(json.loads((storage.folder / LATENCIES).read_text())) == 1
+    known_latency_ms(training(splits, width=0.5), storage)
+    assert len(json.loads((storage.folder / LATENCIES).read_text())) == 2
 
 
 def test_bfloat16_and_channels_last_can_be_timed(splits: Splits) -> None:

@@ -25,6 +25,7 @@ from tuning.record import Records, StudyLog, TrialRecord, replay
 from tuning.recorder import Recorder
 from tuning.scheduler import make_scheduler
 from tuning.spec import StudySpec
+from tuning.storage import Storage
 from tuning.study import run_study
 from tuning.trial import trial_name
 
@@ -78,7 +79,8 @@ def test_checkpoints_of_the_front_are_kept_besides_the_best(tmp_path: Path) -> N
     for number in trials:
         (tmp_path / "trials" / trial_name(number)).mkdir(parents=True)
     log = StudyLog(Journal(tmp_path / "journal.jsonl"), trials, Meter(), [])
-    Recorder(log, make_scheduler(spec), tmp_path, spec, keep=1).on_trial_complete(1, [], Named(4))  # type: ignore[arg-type]
+    storage = Storage(str(tmp_path.parent), tmp_path.name)
+    Recorder(log, make_scheduler(spec), storage.remove, spec, keep=1).on_trial_complete(1, [], Named(4))  # type: ignore[arg-type]
     log.journal.close()
     kept = sorted(path.name for path in (tmp_path / "trials").iterdir())
     assert kept == [trial_name(number) for number in (0, 1, 3, 4, 5)], "baseline, best, front and running"

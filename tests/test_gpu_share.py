@@ -11,6 +11,7 @@ import search_spaces
 from tuning.classifier import Format
 from tuning.gpu_share import GAIN, Probe, best, next_to_try, probe
 from tuning.spec import StudySpec
+from tuning.storage import Storage
 from tuning.trial import TrialSetup
 
 GIB = 2**30
@@ -58,7 +59,7 @@ def test_trials_are_probed_at_once(ray_session: None, tmp_path: Path) -> None:
     space = search_spaces.for_model("resnet20")
     setup = TrialSetup(
         spec=spec, fixed=dict(space.fixed), splits=datasets.load("digits", root="unused", train_images=300),
-        format=Format(), folder=tmp_path, cpus=1, device="cpu",
+        format=Format(), storage=Storage(str(tmp_path), "study"), cpus=1, device="cpu",
     )  # fmt: skip
     told = probe(setup, space.active(space.baseline), trials=2, cpus=1)
     assert (told.trials, told.whole, told.memory) == (2, True, 0)

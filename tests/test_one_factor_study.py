@@ -83,7 +83,7 @@ class TestStudy:
         events = read(journal)[0]
         cut = next(i for i, event in enumerate(events) if event["event"] == "end" and event["trial"] == 4)
         journal.write_bytes(b"".join(lines[:cut]))  # as if the driver had died there
-        prepared = prepare_one_factor(*study_file.read(done.prepared.folder), resume=True)  # type: ignore[arg-type]
+        prepared = prepare_one_factor(*study_file.read(done.prepared.storage), resume=True)  # type: ignore[arg-type]
         again = run(prepared)
         assert [level.test_accuracies for level in again.levels] == [
             level.test_accuracies for level in done.result.levels

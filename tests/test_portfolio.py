@@ -18,6 +18,7 @@ from tuning.recorder import Recorder
 from tuning.scheduler import make_scheduler
 from tuning.searcher import RungSearcher
 from tuning.spec import METRIC, StudySpec
+from tuning.storage import Storage
 
 RUNGS = (1, 3, 9)
 SPACES = {"alpha": {"x": FloatDistribution(0, 1)}, "beta": {"y": FloatDistribution(0, 1)}}
@@ -159,7 +160,8 @@ def test_data_is_shared_where_the_size_is_the_same(tmp_path: Path) -> None:
 def test_each_architecture_keeps_the_checkpoint_of_its_best(tmp_path: Path) -> None:
     """Of the others the best of all do; the published recipes always."""
     log = StudyLog(Journal(tmp_path / "journal.jsonl"), {}, Meter(), [])
-    recorder = Recorder(log, make_scheduler(spec()), tmp_path, spec(epochs=1), keep=1)
+    storage = Storage(str(tmp_path.parent), tmp_path.name)
+    recorder = Recorder(log, make_scheduler(spec()), storage.remove, spec(epochs=1), keep=1)
 
     class Trial:
         def __init__(self, number: int, config: dict[str, Any]) -> None:

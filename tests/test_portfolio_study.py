@@ -13,6 +13,7 @@ from tuning.journal import read
 from tuning.prepare import prepare
 from tuning.record import recipe_of
 from tuning.spec import StudySpec
+from tuning.storage import Storage
 from tuning.study import run
 
 pytestmark = pytest.mark.slow
@@ -109,7 +110,7 @@ def test_goes_on_from_its_own_files(shared: Finished) -> None:
     ends = [index for index, event in enumerate(events) if event["event"] == "end"]
     journal.write_bytes(b"".join(lines[: ends[-2]]))
     ended = {event["trial"] for event in events[: ends[-2]] if event["event"] == "end"}
-    spec, spaces = study_file.read(folder)
+    spec, spaces = study_file.read(Storage(str(folder.parent), folder.name))
     assert spec.architectures == shared.spec.architectures  # type: ignore[union-attr]
     again = run(prepare(spec, spaces, resume=True))  # type: ignore[arg-type]
     after = read(journal)[0][ends[-2] :]

@@ -33,6 +33,7 @@ from tuning.prepare import prepare
 from tuning.record import replay
 from tuning.scores import score_of
 from tuning.spec import METRIC, StudySpec
+from tuning.storage import Storage
 from tuning.study import run, run_study
 
 pytestmark = pytest.mark.slow
@@ -99,7 +100,7 @@ def test_the_folder_holds_what_is_needed_and_no_more(finished: Finished) -> None
     description = json.loads((folder / "study.json").read_text())
     paths = {"data_dir": str(Path("data").absolute())}  # absolute, to resume from any folder; the others are already
     assert description["spec"] == {**dataclasses.asdict(finished.spec), **paths, "rivals": []}
-    assert study_file.read(folder)[0] == dataclasses.replace(finished.spec, **paths)  # type: ignore[arg-type]
+    assert study_file.read(Storage(str(folder.parent), folder.name))[0] == dataclasses.replace(finished.spec, **paths)  # type: ignore[arg-type]
 
 
 def test_optuna_knows_every_trial(finished: Finished) -> None:
@@ -278,7 +279,7 @@ def finalist(number: int, *accuracies: float) -> Finalist:
     return Finalist(
         number=number,
         config={},
-        checkpoints=tuple(Path(str(a)) for a in accuracies),
+        checkpoints=tuple(str(a) for a in accuracies),
         val_accuracies=accuracies,
         test_accuracies=accuracies,
     )
@@ -295,4 +296,4 @@ def test_verdicts() -> None:
     assert str(Verdict(winner=finalist(3, 0.2), baseline=bad, margin=0.1)).startswith("worse than")
     assert str(Verdict(winner=bad, baseline=bad, margin=0.1)).startswith("no configuration beat")
     assert str(Verdict(winner=good, baseline=None, margin=0.1)).endswith("did not train at all here")
-    assert finalist(1, 0.2, 0.6).checkpoint == Path("0.6")
+    assert finalist(1, 0.2, 0.6).checkpoint == "0.6"

@@ -22,6 +22,7 @@ from ray.tune.search import Searcher
 import datasets
 from tuning.classifier import Format
 from tuning.spec import METRIC, StudySpec
+from tuning.storage import Storage
 from tuning.trial import SAVING_SHARE, Saving, TrialSetup, run_trial, trial_name, trial_number
 
 PLAIN = {"lr": 0.05, "batch_size": 64, "augmentation": "crop_flip", "erasing": 0.3, "mixup": 0.2}
@@ -69,7 +70,7 @@ def snapshot() -> dict[str, Any]:
 
 def spied(config: dict[str, Any], setup: TrialSetup) -> None:
     number = trial_number(tune.get_context().get_trial_name())
-    (setup.folder / f"before_{number}.json").write_text(json.dumps({"pid": os.getpid(), **snapshot()}))
+    (setup.storage.folder / f"before_{number}.json").write_text(json.dumps({"pid": os.getpid(), **snapshot()}))
     run_trial(config, setup)
 
 
@@ -86,7 +87,7 @@ def run(
         fixed={"schedule": "cosine"},
         splits=datasets.load("digits", root="unused"),
         format=Format(memory_format="channels_last"),
-        folder=folder,
+        storage=Storage(str(folder.parent), folder.name),
         cpus=1,
         device="cpu",
     )

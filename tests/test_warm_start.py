@@ -243,7 +243,7 @@ def test_a_resume_needs_no_other_folder(tmp_path: Path) -> None:
     write(prepared, {prepared.spec.model: (Format(), {})})
     for path in old.iterdir():
         path.unlink()
-    assert recall(prepared.folder, prepared.spec.model) == prepared.warm
+    assert recall(prepared.storage, prepared.spec.model) == prepared.warm
     assert prepare(prepared.spec, resume=True).warm == prepared.warm
     assert json.loads((prepared.folder / "study.json").read_text())["spec"]["warm_start"] == "old"
 

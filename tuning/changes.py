@@ -14,6 +14,7 @@ from search_spaces import SearchSpace
 from search_spaces.one_factor import OneFactor
 from tuning.addresses import absolute_uri
 from tuning.spec import HParams, StudySpec
+from tuning.storage import located
 
 Spaces = Mapping[str, SearchSpace]  # by architecture
 BUDGETS = ("trials", "time_budget", "epoch_budget", "gpu_hours")
@@ -108,7 +109,7 @@ def anchored(spec: StudySpec) -> StudySpec:
         spec,
         dataset=dataset,
         data_dir=str(Path(spec.data_dir).absolute()),
-        results_dir=str(Path(spec.results_dir).absolute()),
+        results_dir=located(spec.results_dir),
         tracking_uri=absolute_uri(spec.tracking_uri),
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from filelock import FileLock
 
 from tuning.checkpoint import write_json
+from tuning.storage import Storage
 from tuning.training import Training
 
 WARM_UP_SECONDS = 0.2
@@ -23,13 +23,13 @@ LATENCIES = "latency.json"  # in the study's folder: what each architecture took
 TRAINING_ONLY = ("aux", "init", "dropout", "dropout2d", "drop_path")  # options without effect on a trained network
 
 
-def architecture_costs(training: Training, names: tuple[str, ...], folder: Path) -> dict[str, float]:
+def architecture_costs(training: Training, names: tuple[str, ...], storage: Storage) -> dict[str, float]:
     """Those of `names` that are known before the training."""
     costs: dict[str, float] = {}
     if "parameters" in names:
         costs["parameters"] = sum(parameter.numel() for parameter in training.model.parameters())
     if "latency_ms" in names:
-        costs["latency_ms"] = known_latency_ms(training, folder)
+        costs["latency_ms"] = known_latency_ms(training, storage)
     if "gpu_memory_mb" in names:
         torch.cuda.reset_peak_memory_stats(training.device)
     return costs
@@ -42,17 +42,21 @@ def training_costs(training: Training, names: tuple[str, ...]) -> dict[str, floa
     return {"gpu_memory_mb": torch.cuda.max_memory_allocated(training.device) / 2**20}
 
 
-def known_latency_ms(training: Training, folder: Path) -> float:
+def known_latency_ms(training: Training, storage: Storage) -> float:
     """The latency of the architecture, measured by the first trial of the study that has it, while no other measures.
 
-    Equal architectures must have equal latencies: else noise alone would make one of them better.
+    Equal architectures must have equal latencies: else noise alone would make one of them better. Where machines share
+    no folder, two of them may measure one at the same time.
     """
-    path, key = folder / LATENCIES, _key(training.hparams.model_options)
-    with FileLock(folder / f".{LATENCIES}.lock"):
+    path, key = storage.folder / LATENCIES, _key(training.hparams.model_options)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{LATENCIES}.lock")):
+        storage.fetch(LATENCIES)
         known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
         if key not in known:
             known[key] = latency_ms(training)
             write_json(path, known)
+            storage.send(LATENCIES)
     return known[key]
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -14,7 +13,6 @@ import ray
 
 from cluster.resources import Resources
 from cluster.session import call_on_worker
-from tuning import checkpoint
 from tuning.classifier import predict
 from tuning.export import rebuild
 from tuning.front import candidates, pareto_front, violation
@@ -25,7 +23,7 @@ from tuning.scores import score_of, standard_error
 from tuning.seeds import derive_seed
 from tuning.spec import METRIC
 from tuning.training import Diverged
-from tuning.trial import TrialSetup, build_arguments, trial_name
+from tuning.trial import TrialSetup, best_of, build_arguments, trial_name
 
 CONFIDENCE_Z = 1.96  # 95 %
 
@@ -36,7 +34,7 @@ class Finalist:
 
     number: int
     config: Mapping[str, Any]
-    checkpoints: tuple[Path, ...]
+    checkpoints: tuple[str, ...]  # among the files of the study
     val_accuracies: tuple[float, ...]
     test_accuracies: tuple[float, ...] = ()
     standard_error: float = 0.0  # of the first of them, for the choice of the test images
@@ -50,7 +48,7 @@ class Finalist:
         return mean(self.test_accuracies)
 
     @property
-    def checkpoint(self) -> Path:
+    def checkpoint(self) -> str:
         return max(zip(self.val_accuracies, self.checkpoints, strict=True), key=lambda pair: pair[0])[1]
 
 
@@ -146,8 +144,12 @@ def description(setup: TrialSetup, meta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_search(setup: TrialSetup, record: TrialRecord) -> Finalist:
-    path = setup.folder / "trials" / trial_name(record.number) / "best.safetensors"
-    return Finalist(number=record.number, config=record.config, checkpoints=(path,), val_accuracies=(record.score,))
+    return Finalist(
+        number=record.number,
+        config=record.config,
+        checkpoints=(best_of(record.number),),
+        val_accuracies=(record.score,),
+    )
 
 
 def _retrain(
@@ -155,24 +157,24 @@ def _retrain(
 ) -> list[Finalist]:
     """Trains each configuration to the full length over fresh seeds, the same for all, as many at once as fit."""
     shared, task = ray.put(setup), ray.remote(_train_final).options(num_cpus=trial.cpus, num_gpus=trial.gpus)
-    paths = {n: [setup.folder / "finals" / f"{trial_name(n)}_{s}.safetensors" for s in range(seeds)] for n in configs}
+    files = {n: [f"finals/{trial_name(n)}_{s}.safetensors" for s in range(seeds)] for n in configs}
     pending = {
         number: [
-            task.remote(shared, dict(config), derive_seed(setup.spec.seed, "finals", seed), path)
-            for seed, path in enumerate(paths[number])
+            task.remote(shared, dict(config), derive_seed(setup.spec.seed, "finals", seed), file)
+            for seed, file in enumerate(files[number])
         ]
         for number, config in configs.items()
     }
     finalists = []
     for number, config in configs.items():
         scores = ray.get(pending[number])
-        kept = [(path, score) for path, score in zip(paths[number], scores, strict=True) if score is not None]
+        kept = [(file, score) for file, score in zip(files[number], scores, strict=True) if score is not None]
         if len(kept) == seeds:  # a configuration that diverges with some seeds is no winner
             finalists.append(
                 Finalist(
                     number=number,
                     config=config,
-                    checkpoints=tuple(path for path, _ in kept),
+                    checkpoints=tuple(file for file, _ in kept),
                     val_accuracies=tuple(score for _, score in kept),
                 )
             )
@@ -181,7 +183,7 @@ def _retrain(
     return finalists
 
 
-def _train_final(setup: TrialSetup, config: dict[str, Any], seed: int, path: Path) -> float | None:
+def _train_final(setup: TrialSetup, config: dict[str, Any], seed: int, file: str) -> float | None:
     training, best = setup.of(config).training(config, seed), None
     try:
         for metrics in training.run():
@@ -192,17 +194,17 @@ def _train_final(setup: TrialSetup, config: dict[str, Any], seed: int, path: Pat
                     "options": training.hparams.model_options,
                     "config": config,
                 }
-                checkpoint.save(path, training.weights(), meta)
+                setup.storage.save(file, training.weights(), meta)
     except Diverged:
         return None
     return best
 
 
-def _test(setup: TrialSetup, finalists: Sequence[Finalist], trial: Resources) -> dict[tuple[Path, ...], Finalist]:
+def _test(setup: TrialSetup, finalists: Sequence[Finalist], trial: Resources) -> dict[tuple[str, ...], Finalist]:
     """The finalists with their test scores, by their checkpoints; whoever is named twice is measured once."""
     finalists = list({finalist.checkpoints: finalist for finalist in finalists}.values())
-    paths = [path for finalist in finalists for path in finalist.checkpoints]
-    measured = iter(call_on_worker(measure, setup, paths, address=setup.spec.address, trial=trial))
+    files = [file for finalist in finalists for file in finalist.checkpoints]
+    measured = iter(call_on_worker(measure, setup, files, address=setup.spec.address, trial=trial))
     tested = {}
     for finalist in finalists:
         scores, errors = zip(*(next(measured) for _ in finalist.checkpoints), strict=True)
@@ -210,17 +212,17 @@ def _test(setup: TrialSetup, finalists: Sequence[Finalist], trial: Resources) ->
     return tested
 
 
-def measure(setup: TrialSetup, paths: Sequence[Path]) -> list[tuple[float, float]]:
+def measure(setup: TrialSetup, files: Sequence[str]) -> list[tuple[float, float]]:
     """Test score of each checkpoint with its standard error; its validation score must come out as it was logged."""
     val, test = Loader(setup.splits.val, setup.device), Loader(setup.splits.test, setup.device)
     measured = []
-    for path in paths:
-        weights, meta = checkpoint.load(path)
+    for file in files:
+        weights, meta = setup.storage.load(file)
         model = rebuild(description(setup, meta), weights).to(setup.device)
         again = score_of(*predict(model, val, setup.format))
         tolerance = 0.0 if setup.device == "cpu" else 0.005  # GPU kernels may round a few images differently
         if abs(again - meta["metrics"][METRIC]) > tolerance:
-            raise RuntimeError(f"{path} gives validation accuracy {again}, logged was {meta['metrics'][METRIC]}")
+            raise RuntimeError(f"{file} gives validation accuracy {again}, logged was {meta['metrics'][METRIC]}")
         logits, labels = predict(model, test, setup.format)
         measured.append((score_of(logits, labels), standard_error(logits, labels)))
     return measured

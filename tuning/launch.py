@@ -21,8 +21,9 @@ from tuning.changes import Spaces, extend
 from tuning.errors import Interrupted, StudyError
 from tuning.interrupt import Interrupt
 from tuning.levels import OneFactorResult
-from tuning.prepare import STUDY_FILE, Prepared, prepare, prepare_one_factor
+from tuning.prepare import Prepared, prepare, prepare_one_factor
 from tuning.spec import StudySpec
+from tuning.storage import STUDY_FILE, Storage, located
 from tuning.view import View
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _prepared(args: argparse.Namespace) -> Prepared:
     if args.resume:
         from tuning import study_file  # imports torch
 
-        started = study_file.read(Path(args.results_dir or "results").absolute() / args.resume)
+        started = study_file.read(Storage(located(args.results_dir or "results"), args.resume))
         spec, space, changes = extend(*started, *options.asked(args), args.space)
         return dataclasses.replace(_prepare(spec, space, resume=True), changes=changes)
     return _prepare(*options.request(args))
@@ -76,19 +77,25 @@ def _prepare(spec: StudySpec, space: Spaces | OneFactor, *, resume: bool = False
 
 
 def _run(prepared: Prepared) -> StudyResult | OneFactorResult:
-    """Runs one study behind its view; all that others print goes to the study's log file."""
-    prepared.folder.mkdir(parents=True, exist_ok=True)
+    """Runs one study; a signal is caught from before its first file is there."""
     interrupt = Interrupt()
-    with _into_log(prepared.folder / "log.txt") as screen, interrupt.catch():
-        console = Console(file=screen, width=None if screen.isatty() else FILE_WIDTH)
-        view = View(console, prepared.spec)
+    with interrupt.catch():
         try:
-            for note in prepared.notes():
-                console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
-            with view.show():
-                result = _search(prepared, view, interrupt)
+            return _shown(prepared, interrupt)
         except KeyboardInterrupt:
             raise Interrupted(interrupt.signum or signal.SIGINT) from None
+
+
+def _shown(prepared: Prepared, interrupt: Interrupt) -> StudyResult | OneFactorResult:
+    """Runs one study behind its view; all that others print goes to the study's log file."""
+    prepared.folder.mkdir(parents=True, exist_ok=True)
+    with _into_log(prepared.folder / "log.txt") as screen:
+        console = Console(file=screen, width=None if screen.isatty() else FILE_WIDTH)
+        view = View(console, prepared.spec)
+        for note in prepared.notes():
+            console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+        with view.show():
+            result = _search(prepared, view, interrupt)
         if isinstance(result, OneFactorResult):
             summary.show_levels(console, prepared, result)
         else:

@@ -24,7 +24,7 @@ from tuning.report import REPORT
 from tuning.scheduler import make_scheduler
 from tuning.spec import METRIC
 from tuning.study import make_setup
-from tuning.trial import TrialSetup, run_level, trial_name
+from tuning.trial import TrialSetup, best_of, run_level
 from tuning.trials import run_trials
 
 LEVELS_FILE = "levels.json"
@@ -38,7 +38,7 @@ def run(
     interrupt: Interrupt | None = None,
 ) -> OneFactorResult:
     """Runs a prepared one-factor study, or what is left of it; the arguments are those of `study.run`."""
-    spec, folder = prepared.spec, prepared.folder
+    spec, storage = prepared.spec, prepared.storage
     if done := finished(prepared):
         records, last = done
         return dataclasses.replace(
@@ -48,7 +48,7 @@ def run(
     interrupt, phases = interrupt or Interrupt(), Phases(phase)
     phases.enter("start-up")
     params = {**dataclasses.asdict(spec), **prepared.space.fixed}
-    with recording(folder, spec, prepared.splits.name, params, observers) as (tracker, log):
+    with recording(storage, spec, prepared.splits.name, params, observers) as (tracker, log, remove):
         keep_changes(prepared, log)
         with session(spec.address) as cluster:
             interrupt.claim()
@@ -60,17 +60,17 @@ def run(
             left = {number: config for number, config in configs(prepared).items() if number not in ended}
             run_trials(
                 tune.with_parameters(run_level, setups=setups), GridSearcher(left, metric=METRIC, mode="max"),
-                make_scheduler(spec), spec=spec, log=log, folder=folder, cluster=cluster, trial=trial,
+                make_scheduler(spec), spec=spec, log=log, storage=storage, remove=remove, cluster=cluster, trial=trial,
                 concurrent=count, keep=spec.trials, interrupt=interrupt,
             )  # fmt: skip
-            check_any_trained(log, folder)
+            check_any_trained(log, storage.folder)
             phases.enter("test")
             _test(setups, log, trial)
         phases.enter("export")
         result = collect(prepared, log.records)
         one_factor_report.write(result, prepared)
-        write_json(folder / LEVELS_FILE, [dataclasses.asdict(level) for level in result.levels])
-        files = (folder / REPORT, folder / LEVELS_FILE)
+        write_json(storage.folder / LEVELS_FILE, [dataclasses.asdict(level) for level in result.levels])
+        files = (storage.folder / REPORT, storage.folder / LEVELS_FILE)
         unsent = tracker.close("FINISHED", one_factor_report.markdown(result), files)
         phases.enter("")
         log.emit("done", seconds=phases.seconds, experiment_id=tracker.experiment_id, unsent=unsent)
@@ -104,8 +104,7 @@ def _test(setups: Mapping[str, TrialSetup], log: StudyLog, trial: Resources) -> 
     for number, record in log.records.items():
         if record.complete and record.test_accuracy is None:
             level = record.config["level"]
-            path = setups[level].folder / "trials" / trial_name(number) / "best.safetensors"
-            pending[number] = task.remote(shared[level], [path])
+            pending[number] = task.remote(shared[level], [best_of(number)])
     for number, answer in pending.items():
         ((accuracy, _),) = ray.get(answer)
         log.emit("test", trial=number, accuracy=accuracy)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Splits
-from tuning import checkpoint
 from tuning.audit import Audit, audit
 from tuning.checkpoint import write_json
 from tuning.errors import DamagedStudy
@@ -23,7 +22,7 @@ from tuning.prepare import Prepared
 from tuning.record import Records, StudyLog, TrialRecord
 from tuning.spec import MODEL, StudySpec
 from tuning.study_file import git_commit, versions
-from tuning.trial import TrialSetup, trial_name
+from tuning.trial import TrialSetup, best_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +59,7 @@ def conclude(study: TrialSetup, log: StudyLog, verdicts: Mapping[str, Verdict]) 
     """Writes the winner's files and its place in the journal; the winner's verdict is the first."""
     verdict = next(iter(verdicts.values()))
     winner, setup = verdict.winner, study.of(verdict.winner.config)
-    weights, meta = checkpoint.load(winner.checkpoint)
+    weights, meta = setup.storage.load(winner.checkpoint)
     config, scores = _config(setup, winner.config), _scores(verdict)
     details = {
         **description(setup, meta),
@@ -73,13 +72,13 @@ def conclude(study: TrialSetup, log: StudyLog, verdicts: Mapping[str, Verdict]) 
         "versions": versions(),
         "git_commit": git_commit(),
     }
-    write_best(setup.folder, weights, details)
+    write_best(setup.storage.folder, weights, details)
     front = _conclude_front(setup, log, verdict)
     architectures = _architectures(study, log, verdicts) if study.by_model else ()
     if architectures:
-        write_json(setup.folder / LEADERBOARD_FILE, [dataclasses.asdict(each) for each in architectures])
+        write_json(setup.storage.folder / LEADERBOARD_FILE, [dataclasses.asdict(each) for each in architectures])
     log.emit("result", winner=winner.number, verdict=str(verdict), **scores)
-    result = _result(study.spec, setup.splits, setup.folder, details, log.records)
+    result = _result(study.spec, setup.splits, setup.storage.folder, details, log.records)
     return dataclasses.replace(result, front=front, architectures=architectures)
 
 
@@ -150,11 +149,11 @@ def _conclude_front(setup: TrialSetup, log: StudyLog, verdict: Verdict) -> tuple
             values={name: (record.best or {})[name] for name in setup.spec.goals.names},
             test_accuracy=record.test_accuracy,
             config=_config(setup, record.config),
-            checkpoint=f"trials/{trial_name(record.number)}/best.safetensors",
+            checkpoint=best_of(record.number),
         )
         for record in members
     )
-    write_json(setup.folder / FRONT_FILE, [dataclasses.asdict(member) for member in front])
+    write_json(setup.storage.folder / FRONT_FILE, [dataclasses.asdict(member) for member in front])
     return front
 
 

@@ -15,17 +15,17 @@ import search_spaces
 from cluster.resources import Cluster, Resources, concurrency, per_trial
 from cluster.session import check_address, local_resources
 from datasets import Splits
+from datasets.object_store import is_address
 from search_spaces import SearchSpace
 from search_spaces.one_factor import STUDY_KEYS, OneFactor
 from tuning.addresses import check_tracking
 from tuning.changes import OF_A_RUN, Changes, Spaces, anchored, differences, space_differences
 from tuning.errors import DamagedStudy, NoResources
 from tuning.spec import HParams, StudySpec, model_options
+from tuning.storage import STUDY_FILE, Storage, check_reachable, located
 
 if TYPE_CHECKING:
     from tuning.warm_start import WarmStart
-
-STUDY_FILE = "study.json"  # a folder is a study's from when this lies in it: before, nothing was searched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +46,13 @@ class Prepared:
     changes: Changes | None = None  # of a resumed study
 
     @property
+    def storage(self) -> Storage:
+        return storage_of(self.spec)
+
+    @property
     def folder(self) -> Path:
-        return Path(self.spec.results_dir).absolute() / self.spec.name
+        """The study's, on this machine."""
+        return self.storage.folder
 
     def shared(self) -> dict[str, Any]:
         """The settings that all levels of a one-factor study have in common."""
@@ -69,6 +74,11 @@ class Prepared:
     def settings(self) -> dict[str, Any]:
         """What the trainings of a level are made of."""
         return {"model": self.spec.model, "image_size": self.splits.image_size, **self.space.fixed}
+
+
+def storage_of(spec: StudySpec) -> Storage:
+    """Where a study keeps its files."""
+    return Storage(located(spec.results_dir), spec.name)
 
 
 def prepare(spec: StudySpec, space: SearchSpace | Spaces | None = None, *, resume: bool = False) -> Prepared:
@@ -119,7 +129,7 @@ def _warm_start(spec: StudySpec, space: SearchSpace, resume: bool) -> WarmStart:
     from tuning import warm_start  # imports Optuna
 
     if resume:
-        return warm_start.recall(Path(spec.results_dir) / spec.name, spec.model)
+        return warm_start.recall(storage_of(spec), spec.model)
     return warm_start.gather(spec, space)
 
 
@@ -154,7 +164,7 @@ def _check_places(spec: StudySpec, space: Spaces | OneFactor, resume: bool) -> N
     """That Ray and MLflow answer, the folder is free and this machine takes a trial."""
     check_address(spec.address)
     check_tracking(spec.tracking_uri)
-    _check_folder(Path(spec.results_dir).absolute())
+    _check_results(located(spec.results_dir))
     if not resume:
         _check_name(spec, space)
     if spec.address == "local":
@@ -210,7 +220,11 @@ def slots(spec: StudySpec, cluster: Cluster) -> tuple[int, Resources]:
     return count, trial
 
 
-def _check_folder(results: Path) -> None:
+def _check_results(place: str) -> None:
+    if is_address(place):
+        check_reachable(place)
+        return
+    results = Path(place)
     existing = next(path for path in (results, *results.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise ValueError(f"results_dir {results}: cannot write to {existing}; choose another --results-dir")
@@ -218,14 +232,15 @@ def _check_folder(results: Path) -> None:
 
 def _check_name(spec: StudySpec, space: Spaces | OneFactor) -> None:
     """That there is no such study yet; names what is asked otherwise than there."""
-    folder = Path(spec.results_dir).absolute() / spec.name
-    if not (folder / STUDY_FILE).exists():
+    storage = storage_of(spec)
+    if not storage.exists(STUDY_FILE):
+        storage.clear()
         return
     from tuning import study_file  # imports torch
 
     lines: list[str] = []
     try:
-        started, started_space = study_file.read(folder)
+        started, started_space = study_file.read(storage)
         given = {name: value for name, value in dataclasses.asdict(anchored(spec)).items() if name not in OF_A_RUN}
         if isinstance(space, OneFactor):  # its trials and seeds may follow from its levels
             given = {name: value for name, value in given.items() if name not in ("trials", "seeds")}
@@ -237,7 +252,7 @@ def _check_name(spec: StudySpec, space: Spaces | OneFactor) -> None:
         pass
     but = f", which differs ({'; '.join(lines)})" if lines else ""
     raise ValueError(
-        f"there is a study {spec.name!r} in {folder.parent}{but}; go on with --resume {spec.name}, "
+        f"there is a study {spec.name!r} in {storage.results_dir}{but}; go on with --resume {spec.name}, "
         "or choose another --name"
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from tuning.record import ENDED, StudyLog
 from tuning.scheduler import Decision, RungScheduler
 from tuning.spec import StudySpec
 from tuning.training import METRICS
-from tuning.trial import trial_name, trial_number
+from tuning.trial import state_of, trial_name, trial_number
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -23,11 +23,13 @@ class Recorder(Callback):
     """A Tune callback.
 
     `keep` is how many of the best trials keep their checkpoints, besides the published recipes, the best of each
-    architecture and the front.
+    architecture and the front; `remove` is told of the files and folders of the study that are of no more use.
     """
 
-    def __init__(self, log: StudyLog, scheduler: RungScheduler, folder: Path, spec: StudySpec, keep: int) -> None:
-        self.log, self.scheduler, self.folder, self.keep = log, scheduler, folder, keep
+    def __init__(
+        self, log: StudyLog, scheduler: RungScheduler, remove: Callable[[str], None], spec: StudySpec, keep: int
+    ) -> None:
+        self.log, self.scheduler, self.remove, self.keep = log, scheduler, remove, keep
         self.epochs, self.goals, self.recipes = spec.epochs, spec.goals, spec.recipes
         self.metrics = (*METRICS, *self.goals.costs)
         self._kept = {number for number, record in log.records.items() if record.outcome in ENDED}
@@ -79,11 +81,11 @@ class Recorder(Callback):
         if self.log.records[number].outcome in ENDED:
             return
         self.log.emit("end", trial=number, outcome=outcome, reason=reason)
-        (self._folder(number) / "state.safetensors").unlink(missing_ok=True)
+        self.remove(state_of(number))
         self._kept.add(number)
         for worthless in self._kept - self._worth_keeping():
             self._kept.remove(worthless)
-            shutil.rmtree(self._folder(worthless), ignore_errors=True)
+            self.remove(f"trials/{trial_name(worthless)}")
 
     def _worth_keeping(self) -> set[int]:
         """Trials that something may be asked of again; what is not among the best now will never be."""
@@ -94,6 +96,3 @@ class Recorder(Callback):
         if self.goals.several:
             worth |= {record.number for record in pareto_front(kept, self.goals)}
         return worth
-
-    def _folder(self, number: int) -> Path:
-        return self.folder / "trials" / trial_name(number)

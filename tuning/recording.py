@@ -14,12 +14,14 @@ from tuning.budget import Meter
 from tuning.errors import DamagedStudy, EveryTrialFailed, Interrupted
 from tuning.journal import DamagedJournal, Event, Journal, read
 from tuning.lock import only_driver
+from tuning.mirror import Mirror
 from tuning.prepare import Prepared
 from tuning.record import ENDED, Observer, Records, StudyLog, replay
 from tuning.spec import StudySpec
+from tuning.storage import JOURNAL, Storage
 from tuning.tracking import Tracker
 
-JOURNAL = "journal.jsonl"
+Remove = Callable[[str], None]
 
 
 class Phases:
@@ -42,30 +44,48 @@ class Phases:
 
 @contextmanager
 def recording(
-    folder: Path, spec: StudySpec, dataset: str, params: Mapping[str, Any], observers: Sequence[Observer]
-) -> Iterator[tuple[Tracker, StudyLog]]:
+    storage: Storage, spec: StudySpec, dataset: str, params: Mapping[str, Any], observers: Sequence[Observer]
+) -> Iterator[tuple[Tracker, StudyLog, Remove]]:
     """MLflow and the log of a study, what an earlier run left in its journal included; closed in order if all fails.
+
+    The last of the three removes files and folders of the study.
 
     Raises:
         Locked: another process runs the study.
         DamagedStudy: its journal cannot be read.
+        ConnectionError: the object store of the study does not answer.
     """
+    folder = storage.folder
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / JOURNAL
-    with only_driver(folder):
+    with only_driver(folder), _kept(storage) as keeper:
         events, meter = _read(path), Meter()
         for event in events:
             meter.observe(event)
         journal = Journal(path)
         tracker = Tracker(spec, dataset, params, events)
         try:
-            yield tracker, StudyLog(journal, replay(events), meter, [tracker, *observers])
+            watching: list[Observer] = [tracker, *observers, *([keeper] if isinstance(keeper, Mirror) else [])]
+            yield tracker, StudyLog(journal, replay(events), meter, watching), keeper.remove
         except BaseException as error:
             tracker.close("KILLED" if isinstance(error, Interrupted | KeyboardInterrupt) else "FAILED")
             raise
         finally:
             journal.close()
             shutil.rmtree(folder / ".ray", ignore_errors=True)
+
+
+@contextmanager
+def _kept(storage: Storage) -> Iterator[Storage | Mirror]:
+    """What removes files of the study; where they are kept elsewhere, it also sends them there until the block ends."""
+    if not storage.remote:
+        yield storage
+        return
+    mirror = Mirror(storage)
+    try:
+        yield mirror
+    finally:
+        mirror.close()
 
 
 def keep_changes(prepared: Prepared, log: StudyLog) -> None:
@@ -87,9 +107,12 @@ def finished(prepared: Prepared) -> tuple[Records, Event] | None:
     records = replay(events)
     ended = sum(record.outcome in ENDED for record in records.values())
     used_up = [event for event in events if event["event"] == "budget"][-1:]
-    if ended >= prepared.spec.trials or any(getattr(prepared.spec, e["name"]) <= e["limit"] for e in used_up):
-        return records, events[-1]
-    return None
+    if ended < prepared.spec.trials and all(getattr(prepared.spec, e["name"]) > e["limit"] for e in used_up):
+        return None
+    if not prepared.storage.holds_all():
+        with only_driver(prepared.folder), _kept(prepared.storage):
+            pass  # what the last run could not send is sent
+    return records, events[-1]
 
 
 def check_any_trained(log: StudyLog, folder: Path) -> None:

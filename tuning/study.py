@@ -53,14 +53,14 @@ def run(
     interrupt: Interrupt | None = None,
 ) -> StudyResult:
     """Runs a prepared study; `phase` is told what happens next, `interrupt` is asked whether a signal came."""
-    spec, folder = prepared.spec, prepared.folder
+    spec, storage = prepared.spec, prepared.storage
     if done := finished(prepared):
         return known_result(prepared, *done)
     interrupt, phases = interrupt or Interrupt(), Phases(phase)
     phases.enter("start-up")
     params = {**dataclasses.asdict(spec), **prepared.fixed()}
-    observers = [OptunaStudy(folder, spec.name, distributions(prepared), spec.goals), *observers]
-    with recording(folder, spec, prepared.splits.name, params, observers) as (tracker, log):
+    observers = [OptunaStudy(storage.folder, spec.name, distributions(prepared), spec.goals), *observers]
+    with recording(storage, spec, prepared.splits.name, params, observers) as (tracker, log, remove):
         keep_changes(prepared, log)
         with session(spec.address) as cluster:
             interrupt.claim()
@@ -74,11 +74,11 @@ def run(
             phases.enter("search")
             searcher, scheduler = _replayed(prepared, log)
             run_trials(
-                tune.with_parameters(run_trial, setup=setup), searcher, scheduler, spec=spec, log=log, folder=folder,
-                cluster=cluster, trial=trial, concurrent=count, keep=max(KEPT_CHECKPOINTS, spec.finalists[0]),
-                interrupt=interrupt,
+                tune.with_parameters(run_trial, setup=setup), searcher, scheduler, spec=spec, log=log, storage=storage,
+                remove=remove, cluster=cluster, trial=trial, concurrent=count,
+                keep=max(KEPT_CHECKPOINTS, spec.finalists[0]), interrupt=interrupt,
             )  # fmt: skip
-            check_any_trained(log, folder)
+            check_any_trained(log, storage.folder)
             phases.enter("finals")
             verdicts = run_finals(setup, log.records, trial)
             phases.enter("export")
@@ -102,7 +102,7 @@ def make_setup(prepared: Prepared, trial: Resources, phase: Callable[[str], None
             fixed=dict(part.space.fixed),
             splits=part.splits,
             format=Format(),
-            folder=prepared.folder,
+            storage=prepared.storage,
             cpus=trial.cpus,
             device="cuda" if trial.gpus else "cpu",
             gpus=trial.gpus,

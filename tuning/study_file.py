@@ -20,8 +20,9 @@ from tuning.changes import Spaces, anchored
 from tuning.checkpoint import write_json
 from tuning.classifier import Format
 from tuning.errors import DamagedStudy
-from tuning.prepare import STUDY_FILE, Prepared
+from tuning.prepare import Prepared
 from tuning.spec import StudySpec, from_json
+from tuning.storage import STUDY_FILE, Storage, studies
 
 Timed = tuple[Format, Mapping[Format, float]]  # a format, and images/s of all formats that were timed
 PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow", "numpy")
@@ -41,20 +42,22 @@ def write(prepared: Prepared, formats: Mapping[str, Timed]) -> None:
     write_json(prepared.folder / STUDY_FILE, {"spec": spec, **description, **about})
 
 
-def read(folder: Path) -> tuple[StudySpec, Spaces | OneFactor]:
+def read(storage: Storage) -> tuple[StudySpec, Spaces | OneFactor]:
     """Spec and search spaces of a study that was started, or the levels of a one-factor study, to resume it.
 
     Raises:
         ValueError: there is none.
         DamagedStudy: its description cannot be read.
     """
-    path = folder / STUDY_FILE
+    storage.pull()
+    path = storage.folder / STUDY_FILE
     if not path.exists():
-        started = sorted(p.parent.name for p in folder.parent.glob(f"*/{STUDY_FILE}"))
-        raise ValueError(f"no study to resume in {folder}; there are: {', '.join(started) or 'none'}")
+        raise ValueError(
+            f"no study to resume in {storage}; there are: {', '.join(studies(storage.results_dir)) or 'none'}"
+        )
     try:
         known = json.loads(path.read_text())
-        spec = from_json({**known["spec"], "results_dir": str(folder.parent)})
+        spec = from_json({**known["spec"], "results_dir": storage.results_dir})
         if "one_factor" in known:
             return spec, OneFactor(**known["one_factor"])
         return spec, {model: _space(part["space"]) for model, part in parts(known).items()}

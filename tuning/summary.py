@@ -54,7 +54,7 @@ def show_plan(console: Console, prepared: Prepared) -> None:
         *([] if str(spec.goals) == METRIC else [("objectives", str(spec.goals))]),
         ("resources", _resources(prepared)),
         ("finals", "every level's checkpoints, once on the test set" if prepared.one_factor else _finals(spec)),
-        ("results", str(prepared.folder)),
+        ("results", str(prepared.storage)),
         ("MLflow", absolute_uri(spec.tracking_uri)),
     ]
     _facts(console, [*facts, *(("note", note) for note in prepared.notes())])
@@ -181,6 +181,7 @@ def _whereabouts(prepared: Prepared, result: StudyResult | OneFactorResult) -> l
     runs, charts = ui_pages(prepared.spec.tracking_uri, result)
     facts = [
         ("time", ", ".join(f"{name} {duration(seconds)}" for name, seconds in result.seconds.items())),
+        *([("results", str(prepared.storage))] if prepared.storage.remote else []),
         ("report", str(result.folder / "report.html")),
         ("MLflow", ui_command(prepared.spec.tracking_uri)),
         ("runs", runs),

@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,11 +17,11 @@ import models
 from cluster.resources import Resources
 from cluster.session import machine_is_going
 from datasets import Splits
-from tuning import checkpoint
 from tuning.classifier import Format
 from tuning.costs import architecture_costs, training_costs
 from tuning.seeds import derive_seed
 from tuning.spec import METRIC, MODEL, HParams, StudySpec, model_options
+from tuning.storage import Storage
 from tuning.training import Diverged, Training
 
 PREFIX = "trial_"
@@ -40,7 +39,7 @@ class TrialSetup:
     fixed: Mapping[str, Any]
     splits: Splits
     format: Format
-    folder: Path  # of the study, absolute
+    storage: Storage
     cpus: float
     device: str
     gpus: float = 0.0
@@ -103,6 +102,16 @@ def trial_name(number: int) -> str:
     return f"{PREFIX}{number:04d}"
 
 
+def best_of(number: int) -> str:
+    """The checkpoint of a trial's best epoch, among the files of its study."""
+    return f"trials/{trial_name(number)}/best.safetensors"
+
+
+def state_of(number: int) -> str:
+    """What a trial goes on from, among the files of its study."""
+    return f"trials/{trial_name(number)}/state.safetensors"
+
+
 def trial_number(name: str) -> int:
     """The inverse of `trial_name`."""
     return int(name.removeprefix(PREFIX))
@@ -126,10 +135,9 @@ def run_level(config: dict[str, Any], setups: Mapping[str, TrialSetup]) -> None:
 
 def _train(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
     number = trial_number(tune.get_context().get_trial_name())
-    folder = setup.folder / "trials" / trial_name(number)
-    training, goals = setup.training(config, seed), setup.spec.goals
-    costs = architecture_costs(training, goals.costs, setup.folder)
-    best, going_on = _resume(training, folder / "state.safetensors", number, setup.spec)
+    training, goals, storage = setup.training(config, seed), setup.spec.goals, setup.storage
+    costs = architecture_costs(training, goals.costs, storage)
+    best, going_on = _resume(training, config, number, setup)
     if not going_on:
         return
     saving = Saving()
@@ -139,14 +147,14 @@ def _train(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
             if metrics.val_accuracy > best:
                 best = metrics.val_accuracy
                 meta = {"metrics": values, "options": model_options(vars(training.hparams)), "config": config}
-                checkpoint.save(folder / "best.safetensors", training.weights(), meta)
+                storage.save(best_of(number), training.weights(), meta)
             leaving = setup.spec.address != "local" and machine_is_going()
             due = leaving or saving.due(metrics.seconds) or metrics.epoch in setup.spec.rungs
             saved = due and metrics.epoch < setup.spec.epochs
             if saved:
                 start = time.perf_counter()
                 tensors, state = training.state()
-                checkpoint.save(folder / "state.safetensors", tensors, {**state, "best": best, "metrics": values})
+                storage.save(state_of(number), tensors, {**state, "best": best, "metrics": values, "config": config})
                 saving.took(time.perf_counter() - start)
             if not _report(number, values, setup.spec, saved=saved):
                 return
@@ -156,16 +164,19 @@ def _train(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
         tune.report({"trial": number, "epoch": diverged.epoch, METRIC: math.nan, "diverged": True, "done": True})
 
 
-def _resume(training: Training, path: Path, number: int, spec: StudySpec) -> tuple[float, bool]:
+def _resume(training: Training, config: dict[str, Any], number: int, setup: TrialSetup) -> tuple[float, bool]:
     """Restores the state of an earlier attempt if there is one; gives its best accuracy, and whether it goes on.
 
-    The epoch of the state is reported again: the earlier attempt may have died between saving and reporting.
+    The epoch of the state is reported again: the earlier attempt may have died between saving and reporting. A state
+    of another configuration is that of a trial whose start a driver lost with its machine.
     """
-    if not path.exists():
+    if not setup.storage.exists(state_of(number)):
         return -1.0, True
-    tensors, meta = checkpoint.load(path)
+    tensors, meta = setup.storage.load(state_of(number))
+    if meta["config"] != config:
+        return -1.0, True
     training.restore({name: tensor.to(training.device) for name, tensor in tensors.items()}, meta)
-    return float(meta["best"]), _report(number, meta["metrics"], spec, saved=True)
+    return float(meta["best"]), _report(number, meta["metrics"], setup.spec, saved=True)
 
 
 def _report(number: int, metrics: Mapping[str, Any], spec: StudySpec, *, saved: bool) -> bool:

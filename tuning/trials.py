@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 from ray import tune
@@ -18,6 +17,7 @@ from tuning.record import ENDED, StudyLog
 from tuning.recorder import Recorder
 from tuning.scheduler import RungScheduler
 from tuning.spec import METRIC, StudySpec
+from tuning.storage import Storage
 from tuning.trial import trial_name
 from tuning.waiting import Waiting
 
@@ -54,7 +54,8 @@ def run_trials(
     *,
     spec: StudySpec,
     log: StudyLog,
-    folder: Path,
+    storage: Storage,
+    remove: Callable[[str], None],
     cluster: Cluster,
     trial: Resources,
     concurrent: int,
@@ -92,8 +93,8 @@ def run_trials(
         ),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=str(folder / ".ray"),
-            callbacks=[Recorder(log, scheduler, folder, spec, keep), Waiting(log, trial, cluster)],
+            storage_path=str(storage.folder / ".ray"),
+            callbacks=[Recorder(log, scheduler, remove, spec, keep), Waiting(log, trial, cluster)],
             failure_config=tune.FailureConfig(max_failures=1),
             stop=stopper,
             verbose=0,

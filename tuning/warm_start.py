@@ -18,9 +18,9 @@ import models
 from search_spaces import SearchSpace
 from search_spaces.override import nearest
 from tuning.journal import DamagedJournal, read
-from tuning.prepare import STUDY_FILE
 from tuning.record import ENDED, TrialRecord, replay
 from tuning.spec import AUTO, METRIC, StudySpec, rungs
+from tuning.storage import JOURNAL, STUDY_FILE, Storage, located, studies
 from tuning.study_file import parts
 
 Config = dict[str, Any]
@@ -81,15 +81,14 @@ def gather(spec: StudySpec, space: SearchSpace) -> WarmStart:
     """
     if spec.warm_start is None:
         return WarmStart()
-    folder = Path(spec.results_dir).absolute()
-    there = {p.parent.name: p.parent for p in sorted(folder.glob(f"*/{STUDY_FILE}")) if p.parent.name != spec.name}
-    studies = _related(spec, there) if spec.warm_start == AUTO else _named(spec, there, folder)
-    mapped = [[(mapped_into(space, study.fixed, r.config), r, m) for r, m in study.ranked] for study in studies]
+    there = {name: storage for name, storage in studies(spec.results_dir).items() if name != spec.name}
+    chosen = _related(spec, there) if spec.warm_start == AUTO else _named(spec, there)
+    mapped = [[(mapped_into(space, study.fixed, r.config), r, m) for r, m in study.ranked] for study in chosen]
     starts = _starts(space, [
         [(config, Source(study=study.name, trial=r.number, score=r.score)) for config, r, _ in trials if r.epochs]
-        for study, trials in zip(studies, mapped, strict=True)
+        for study, trials in zip(chosen, mapped, strict=True)
     ])  # fmt: skip
-    share = PRIOR // max(len(studies), 1)
+    share = PRIOR // max(len(chosen), 1)
     return WarmStart(
         first=tuple(config for config, _ in starts),
         prior=tuple((config, merit) for trials in mapped for config, _, merit in _spread(trials, share)),
@@ -97,9 +96,9 @@ def gather(spec: StudySpec, space: SearchSpace) -> WarmStart:
     )
 
 
-def recall(folder: Path, model: str) -> WarmStart:
+def recall(storage: Storage, model: str) -> WarmStart:
     """What an architecture of a study was started with, whatever became of the folders of the others."""
-    known = parts(json.loads((folder / STUDY_FILE).read_text()))[model].get("warm_start")
+    known = parts(json.loads((storage.folder / STUDY_FILE).read_text()))[model].get("warm_start")
     if not known:
         return WarmStart()
     return WarmStart(
@@ -146,29 +145,31 @@ def merits(curves: Sequence[Sequence[float]], rungs: Sequence[int]) -> list[floa
     return found
 
 
-def _named(spec: StudySpec, there: Mapping[str, Path], folder: Path) -> list[_Study]:
+def _named(spec: StudySpec, there: Mapping[str, Storage]) -> list[_Study]:
     names = list(dict.fromkeys((spec.warm_start or "").split(",")))
     if missing := [name for name in names if name not in there]:
-        raise ValueError(f"warm_start: there is no study {missing[0]!r} in {folder}; there are: {_listed(there)}")
+        raise ValueError(
+            f"warm_start: there is no study {missing[0]!r} in {located(spec.results_dir)}; there are: {_listed(there)}"
+        )
     try:
-        studies = [study for name in names for study in _read(there[name])]
+        found = [study for name in names for study in _read(there[name])]
     except (DamagedJournal, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"warm_start={spec.warm_start}: a study cannot be read ({error}); leave it out") from error
-    useful = {study.name for study in studies if study.ranked}
+    useful = {study.name for study in found if study.ranked}
     if useless := [name for name in names if name not in useful]:
         raise ValueError(f"warm_start: {useless[0]} has no trials to learn from; there are: {_listed(there)}")
-    return studies
+    return found
 
 
-def _related(spec: StudySpec, there: Mapping[str, Path]) -> list[_Study]:
+def _related(spec: StudySpec, there: Mapping[str, Storage]) -> list[_Study]:
     """The studies most like this one, the most alike first and then the newest."""
     found = []
-    for path in there.values():
+    for storage in there.values():
         try:
-            studies = _read(path)
+            parts_of = _read(storage)
         except (DamagedJournal, KeyError, json.JSONDecodeError):
             continue  # nobody asked for this one
-        near = [(_kinship(spec, study), study.time, study) for study in studies if study.ranked]
+        near = [(_kinship(spec, study), study.time, study) for study in parts_of if study.ranked]
         found += [entry for entry in near if entry[0]]
     return [study for *_, study in sorted(found, key=lambda entry: entry[:2], reverse=True)][:STARTS]
 
@@ -185,15 +186,16 @@ def _place(dataset: str) -> str:
     return str(Path(dataset).absolute()) if Path(dataset).exists() else dataset
 
 
-def _read(folder: Path) -> list[_Study]:
+def _read(storage: Storage) -> list[_Study]:
     """What a study tells of each of its architectures."""
-    known = json.loads((folder / STUDY_FILE).read_text())
-    records = list(replay(read(folder / "journal.jsonl")[0]).values())
+    storage.pull()
+    known = json.loads((storage.folder / STUDY_FILE).read_text())
+    records = list(replay(read(storage.folder / JOURNAL)[0]).values())
     if "one_factor" in known:
         records = []  # levels are no configurations
     return [
         _architecture(
-            folder.name, known["spec"], model, part["space"]["fixed"], [r for r in records if r.model in ("", model)]
+            storage.name, known["spec"], model, part["space"]["fixed"], [r for r in records if r.model in ("", model)]
         )
         for model, part in parts(known).items()
     ]
@@ -267,5 +269,5 @@ def _spread(trials: Sequence[Any], count: int) -> Iterator[Any]:
     return (trials[int(index * step)] for index in range(min(count, len(trials))))
 
 
-def _listed(there: Mapping[str, Path]) -> str:
+def _listed(there: Mapping[str, Storage]) -> str:
     return ", ".join(there) or "none"
