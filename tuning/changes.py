@@ -103,11 +103,11 @@ def anchored(spec: StudySpec) -> StudySpec:
     """The spec with absolute paths, so that a study can be resumed from any folder."""
     dataset = spec.dataset
     if dataset not in datasets.names() and Path(dataset).exists():
-        dataset = str(Path(dataset).absolute())
+        dataset = datasets.anchored(dataset)
     return dataclasses.replace(
         spec,
         dataset=dataset,
-        data_dir=str(Path(spec.data_dir).absolute()),
+        data_dir=datasets.anchored(spec.data_dir),
         results_dir=str(Path(spec.results_dir).absolute()),
         tracking_uri=absolute_uri(spec.tracking_uri),
     )
