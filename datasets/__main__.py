@@ -86,7 +86,7 @@ def _show(args: argparse.Namespace) -> None:
     found = datasets.find(args.name, args.data_dir)
     facts = _facts(description.lines(splits, found.source, found.path))
     console = _console()
-    console.print(f"{splits.name}: {CATALOGUE[args.name].shows if args.name in CATALOGUE else found.path}\n")
+    console.print(f"{splits.name}: {CATALOGUE[args.name].shows if args.name in CATALOGUE else found.place}\n")
     console.print(facts)
     console.print()
     console.print(balance(splits))

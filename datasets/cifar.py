@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from datasets.download import Download, find, found_or_fetched
+from datasets.layout import Layout
 from datasets.source import Labels, Packed, Pixels, Source
 
 CLASSES = {
@@ -29,15 +30,16 @@ CLASSES = {
 
 
 def read(root: Path, name: str) -> Source:
-    from torchvision.datasets import CIFAR10, CIFAR100
+    return source(root, name, _kind(name))
 
-    return source(root, name, {"cifar10": CIFAR10, "cifar100": CIFAR100}[name])
+
+def layout(name: str) -> Layout:
+    return _layout(name, _kind(name))
 
 
 def source(root: Path, name: str, kind: Any) -> Source:
     """The set that torchvision's class `kind` knows the files and checksums of."""
-    names = [*_checksums(kind)]
-    look = partial(find, root, (kind.base_folder, f"{name}/{kind.base_folder}", name, "."), names)
+    look = partial(find, root, _layout(name, kind))
     download = Download(
         title=name.replace("cifar", "CIFAR-"),
         get=partial(kind, download=True),
@@ -49,6 +51,17 @@ def source(root: Path, name: str, kind: Any) -> Source:
     paths = found_or_fetched(root, look, download)
     train, test = (Packed(files=paths, read=partial(_part, kind, paths[0].parent, train)) for train in (True, False))
     return Source(train=train, test=test, classes=CLASSES[name], native_size=32)
+
+
+def _kind(name: str) -> Any:
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    return {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
+
+
+def _layout(name: str, kind: Any) -> Layout:
+    folders = (kind.base_folder, f"{name}/{kind.base_folder}", name, ".")
+    return Layout(folders=folders, files=tuple(_checksums(kind)), archive=kind.filename)
 
 
 def _checksums(kind: Any) -> dict[str, str]:

@@ -11,6 +11,8 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import TypeVar
 
+from datasets.layout import Layout
+
 T = TypeVar("T")
 REASON_CHARS = 300  # of a failure that is shown; torchvision's name every mirror
 
@@ -28,21 +30,20 @@ class Download:
     hint: str = ""
 
 
-def find(
-    root: Path, folders: Iterable[str], names: Sequence[str], endings: Sequence[str] = ("",)
-) -> tuple[Path, ...] | None:
-    """The files `names` in the first of the `folders` of `root` that has them all, each with one of the `endings`.
+def find(root: Path, layout: Layout) -> tuple[Path, ...] | None:
+    """The files of a layout, in the first of its folders in `root` that has them all.
 
     Raises:
         ValueError: a folder has some of them, and none has all.
     """
     incomplete = ""
-    for folder in (root / name for name in folders):
-        found = [path for name in names if (path := _with_ending(folder / name, endings))]
+    names = layout.files
+    for folder in (root / name for name in layout.folders):
+        found = [path for name in names if (path := _with_ending(folder / name, layout.endings))]
         if len(found) == len(names):
             return tuple(found)
         if found and not incomplete:
-            missing = next(name for name in names if not _with_ending(folder / name, endings))
+            missing = next(name for name in names if not _with_ending(folder / name, layout.endings))
             incomplete = f"{folder} has {found[0].name} but no {missing}; put it there too, or move all away"
     if incomplete:
         raise ValueError(incomplete)

@@ -6,16 +6,22 @@ import os
 from pathlib import Path
 
 from datasets.folder import SUFFIXES, class_folders, entries, part
+from datasets.layout import Layout
 from datasets.source import Source
 
 FOLDERS = (".", "imagenet", "ImageNet", "ILSVRC2012", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")
+PARTS = ("train", "val")
 VALPREP = "https://raw.githubusercontent.com/soumith/imagenetloader.torch/master/valprep.sh"
+
+
+def layout(name: str) -> Layout:
+    return Layout(folders=FOLDERS, parts=PARTS)
 
 
 def read(root: Path, name: str) -> Source:
     """The test part is what ImageNet calls val: the labels of its own test part are secret."""
     places = (root / folder for folder in FOLDERS)
-    place = next((p for p in places if all(os.path.isdir(p / which) for which in ("train", "val"))), None)
+    place = next((p for p in places if all(os.path.isdir(p / which) for which in PARTS)), None)
     if place is None:
         raise ValueError(
             f"{root} has no folders train and val of ImageNet, which may not be downloaded without an account; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -126,11 +127,16 @@ class Splits:
 
 def _restored(fields: dict[str, Any], path: Path | None = None, shape: tuple[int, ...] = ()) -> Images:
     """The same images in another process, which may be on another machine."""
-    if path is None:
-        return Images(**fields)
-    if path.exists():
+    if path and path.exists():
         return Images(**{**fields, "pixels": np.memmap(path, np.uint8, "r", shape=shape)})
-    made: Images = fields["again"]()
+    again = fields["again"]
+    if again is None or getattr(fields["pixels"], "here", False):
+        return Images(**fields)
+    made: Images = again()
     if made.digest != fields["digest"]:
-        raise ValueError(f"the data at {path} is not that of the machine that started the study; copy it again")
+        what = path.parent.parent.name if path else "the study"
+        raise ValueError(
+            f"the images of {what} on {socket.gethostname()} are not those of the machine that started the study; "
+            "give both the same files and the same packages"
+        )
     return Images(**{**fields, "pixels": made.pixels})

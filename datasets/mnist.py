@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.download import Download, find, found_or_fetched
+from datasets.layout import Layout
 from datasets.source import Labels, Packed, Pixels, Source
 
 DIGITS = tuple("0123456789")
@@ -92,7 +93,7 @@ SETS = {
 
 def read(root: Path, name: str) -> Source:
     chosen = SETS[name]
-    paths = _look(root, chosen)
+    paths = find(root, layout(name))
     if paths is None:
         from torchvision import datasets
 
@@ -119,7 +120,7 @@ def fetched(root: Path, name: str, kind: Any) -> tuple[Path, ...]:
     if chosen.torchvision == "EMNIST":
         by_hand = f"{EMNIST_ARCHIVE}, or the folder gzip that it holds,"
         download = replace(download, makes=("gzip",), by_hand=by_hand, archive=EMNIST_ARCHIVE, md5=kind.md5)
-    return found_or_fetched(root, partial(_look, root, chosen), download)
+    return found_or_fetched(root, partial(find, root, layout(name)), download)
 
 
 def read_idx(path: Path) -> NDArray[Any]:
@@ -168,10 +169,12 @@ def _check_not_another(chosen: Idx, path: Path, begin: Sequence[int]) -> None:
             raise ValueError(f"{path} belongs to {other.title}, not to {chosen.title}; ask for {name}, or replace it")
 
 
-def _look(root: Path, chosen: Idx) -> tuple[Path, ...] | None:
+def layout(name: str) -> Layout:
+    chosen = SETS[name]
     named = (chosen.torchvision, chosen.folder, chosen.folder.replace("-", "_"))
     below = [f"{folder}/{inner}" for folder in named for inner in ("raw", "gzip", "raw/gzip", ".")]
-    return find(root, (*below, "raw", "gzip", "."), chosen.files, (".gz", ""))
+    archive = EMNIST_ARCHIVE if chosen.torchvision == "EMNIST" else ""
+    return Layout(folders=(*below, "raw", "gzip", "."), files=chosen.files, endings=(".gz", ""), archive=archive)
 
 
 def _get(kind: Any, folder: Path) -> None:

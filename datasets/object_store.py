@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
@@ -37,8 +38,45 @@ def is_address(text: str) -> bool:
     return "://" in text
 
 
+@dataclass(frozen=True)
+class Address:
+    """What an address says: `path` is `bucket/path`, `options` what follows its '?'."""
+
+    scheme: str
+    path: str
+    anonymous: bool
+    options: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The last part of the path, as of a file or folder."""
+        return self.path.rpartition("/")[2]
+
+
+def parsed(text: str) -> Address:
+    """Looks at the text alone.
+
+    Raises:
+        ValueError: it is not an address of an object store, or has keys in it.
+    """
+    scheme, _, rest = text.partition("://")
+    place, _, query = rest.partition("?")
+    authority, _, path = place.partition("/")
+    user, at, bucket = authority.rpartition("@")
+    if scheme not in SCHEMES or not bucket:
+        raise ValueError(f"{text!r} is no address of an object store; write s3://BUCKET/PATH or gs://BUCKET/PATH")
+    if at and (scheme, user) != ("gs", "anonymous"):
+        raise ValueError(
+            f"keys in an address of {bucket} are seen by all who see the study; instead set {KEYS[scheme]}"
+        )
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    if unknown := sorted(set(options) - {*OPTIONS[scheme]}):
+        raise ValueError(f"{text!r} has {unknown[0]!r} after its '?'; that may be {', '.join(OPTIONS[scheme])}")
+    return Address(scheme, f"{bucket}/{path}".strip("/"), bool(at), options)
+
+
 def opened(address: str) -> tuple[FileSystem, str]:
-    """The file system of an address and the path in it, `bucket/path`; one file system a bucket and process.
+    """The file system of an address and the path in it, `bucket/path`; one file system a store and process.
 
     Nothing is asked of the store but the region of a bucket of Amazon's, where the address does not tell it. A store
     elsewhere is named by the environment variable `AWS_ENDPOINT_URL`, or in the address: `?endpoint_override=HOST:PORT`
@@ -48,28 +86,16 @@ def opened(address: str) -> tuple[FileSystem, str]:
         ValueError: the address is not one of an object store, or there is no such bucket.
         ConnectionError: its region could not be asked for.
     """
-    scheme, _, rest = address.partition("://")
-    place, _, query = rest.partition("?")
-    authority, _, path = place.partition("/")
-    user, at, bucket = authority.rpartition("@")
-    if scheme not in SCHEMES or not bucket:
-        raise ValueError(f"{address!r} is no address of an object store; write s3://BUCKET/PATH or gs://BUCKET/PATH")
-    if at and (scheme, user) != ("gs", "anonymous"):
-        raise ValueError(
-            f"keys in an address of {bucket} are seen by all who see the study; instead set {KEYS[scheme]}"
-        )
-    named = f"{bucket}/{path}".strip("/")
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    if unknown := sorted(set(options) - {*OPTIONS[scheme]}):
-        raise ValueError(f"{address!r} has {unknown[0]!r} after its '?'; that may be {', '.join(OPTIONS[scheme])}")
-    if scheme == "gs":
-        return _google(bool(at), *(options.get(name) for name in OPTIONS["gs"])), named
-    known = (options.get("endpoint_override"), *map(os.environ.get, ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")))
-    endpoint, region = next(filter(None, known), None), options.get("region")
+    known = parsed(address)
+    endpoint, scheme = known.options.get("endpoint_override"), known.options.get("scheme")
+    if known.scheme == "gs":
+        return _google(known.anonymous, endpoint, scheme), known.path
+    endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = known.options.get("region")
     if not endpoint and not region:
         with errors(address):
-            region = _region(bucket)
-    return _amazon(endpoint, options.get("scheme"), region), named
+            region = _region(known.path.partition("/")[0])
+    return _amazon(endpoint, scheme, region), known.path
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from datasets import decode
 from datasets.source import Labels, Listed, Packed, Part, Pixels
@@ -43,9 +43,14 @@ class Stored:
     unreadable: tuple[str, ...]  # why, for each image left out
 
 
+def cache() -> Path:
+    """Where all lies that this user's processes keep on this machine and could make again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ray-image-tuning"
+
+
 def folder() -> Path:
     """Where this user's stores lie on this machine."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ray-image-tuning" / "stores"
+    return cache() / "stores"
 
 
 def opened(part: Part, size: int, name: str, share: float) -> Stored:
@@ -155,7 +160,7 @@ def _write(aside: Path, shape: tuple[int, ...], name: str, read: Callable[[int],
             return
         moments[index] = decode.moments(image)
 
-    with _progress(f"decoding {name}", shape[0]) as advance:
+    with progress(f"decoding {name}", shape[0]) as advance:
         decode.in_threads(work, shape[0], advance)
     if len(unreadable) > MAX_UNREADABLE * shape[0]:
         first = "; ".join(unreadable[index] for index in sorted(unreadable)[:3])
@@ -190,10 +195,12 @@ def _describe(aside: Path, shape: tuple[int, ...], unreadable: list[str]) -> Non
 
 
 @contextmanager
-def _progress(title: str, count: int) -> Iterator[Callable[[int], None]]:
+def progress(
+    title: str, count: int, done: type[ProgressColumn] = MofNCompleteColumn
+) -> Iterator[Callable[[int], None]]:
     """A bar on the terminal that goes away when done; nothing where the output is no terminal."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), done(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=count)
         yield lambda done: bar.advance(task, done)

@@ -34,6 +34,11 @@ class Streamed:
     def shape(self) -> tuple[int, int, int, int]:
         return len(self.files), 3, self.size, self.size
 
+    @property
+    def here(self) -> bool:
+        """Whether the files lie on this machine, as far as the first of them tells."""
+        return self.files[0].exists()
+
     def __getitem__(self, rows: Rows) -> Pixels:
         result = np.zeros((len(rows), *self.shape[1:]), np.uint8)
         for place, row in enumerate(rows):

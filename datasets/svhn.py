@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from datasets.download import Download, find, found_or_fetched
+from datasets.layout import Layout
 from datasets.source import Labels, Packed, Pixels, Source
 
 CLASSES = tuple("0123456789")
@@ -21,16 +22,26 @@ def read(root: Path, name: str) -> Source:
     return source(root, SVHN)
 
 
+def layout(name: str) -> Layout:
+    from torchvision.datasets import SVHN
+
+    return _layout(SVHN)
+
+
 def source(root: Path, kind: Any) -> Source:
     """The set that torchvision's class `kind` knows the files and checksums of."""
-    names = tuple(kind.split_list[split][1] for split in SPLITS)
-    look = partial(find, root, ("SVHN", "svhn", "."), names)
+    known = _layout(kind)
+    look, names = partial(find, root, known), known.files
     download = Download(title="SVHN", get=partial(_get, kind), makes=names, by_hand=" and ".join(names))
     paths = found_or_fetched(root, look, download)
     train, test = (
         Packed(files=(path,), read=partial(_part, kind, path, split)) for path, split in zip(paths, SPLITS, strict=True)
     )
     return Source(train=train, test=test, classes=CLASSES, native_size=32)
+
+
+def _layout(kind: Any) -> Layout:
+    return Layout(folders=("SVHN", "svhn", "."), files=tuple(kind.split_list[split][1] for split in SPLITS))
 
 
 def _get(kind: Any, folder: Path) -> None:

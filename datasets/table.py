@@ -27,7 +27,7 @@ class Row:
 
 def read(root: Path, name: str) -> Source:
     """Of the .csv file `root`; paths in it are absolute or start at its folder."""
-    rows = list(_rows(root))
+    rows = list(read_rows(root))
     classes = tuple(sorted({label for row in rows for label in row.labels}))
     if len(classes) < 2:
         raise ValueError(f"{root} needs at least two classes, found {', '.join(classes) or 'none'}: path,label a line")
@@ -42,7 +42,8 @@ def read(root: Path, name: str) -> Source:
     return Source(train=train, test=test, classes=classes, task="multi" if multi else "single")
 
 
-def _rows(table: Path) -> Iterator[Row]:
+def read_rows(table: Path) -> Iterator[Row]:
+    """The lines that name an image; a `ValueError` that names the line where they are no such table."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from datasets.download import Download, find, found_or_fetched
+from datasets.layout import Layout
 from datasets.source import Listed, Source
 
 CLASSES = (
@@ -29,6 +30,12 @@ def read(root: Path, name: str) -> Source:
     return source(root, DATASET_YEAR_DICT["2012"])
 
 
+def layout(name: str) -> Layout:
+    from torchvision.datasets.voc import DATASET_YEAR_DICT
+
+    return _layout(DATASET_YEAR_DICT["2012"])
+
+
 def source(root: Path, archive: Mapping[str, str]) -> Source:
     """Of torchvision's entry `archive` (url, filename, md5). Our test part is val: the true one's labels are secret."""
     download = Download(
@@ -39,12 +46,16 @@ def source(root: Path, archive: Mapping[str, str]) -> Source:
         archive=archive["filename"],
         md5=archive["md5"],
     )
-    train, test = found_or_fetched(root, partial(find, root, FOLDERS, LISTS), download)
+    train, test = found_or_fetched(root, partial(find, root, _layout(archive)), download)
     train_ids, test_ids = _ids(train), _ids(test)
     if both := sorted(set(train_ids) & set(test_ids)):
         raise ValueError(f"{train} and {test.name} both list {both[0]}; unpack {archive['filename']} again")
     place = train.parents[2]
     return Source(train=_part(place, train_ids), test=_part(place, test_ids), classes=CLASSES, task="multi")
+
+
+def _layout(archive: Mapping[str, str]) -> Layout:
+    return Layout(folders=FOLDERS, files=LISTS, parts=("JPEGImages", "Annotations"), archive=archive["filename"])
 
 
 def _get(archive: Mapping[str, str], folder: Path) -> None:

@@ -1,8 +1,7 @@
 """What all tests share: one local Ray, and a small study that a real run has produced."""
 
 import os
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +14,6 @@ from tuning.spec import StudySpec
 
 os.environ["RAY_AUTH_MODE"] = "disabled"  # the tests' Ray lives on loopback and for minutes
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-    os.environ[name] = "test"  # of the object store below; Ray's workers know them too
 apply_settings()
 
 
@@ -40,23 +37,6 @@ def ray_session() -> Iterator[None]:
     ray.init(address="local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
-
-
-@pytest.fixture(scope="session")
-def object_store() -> Iterator[Callable[[str], str]]:
-    """An S3 server on loopback; called with a path in its one bucket it gives the address."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-
-    def address(path: str) -> str:
-        return f"s3://bucket/{path}?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
-
-    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/bucket", method="PUT"))
-    yield address
-    server.stop()
 
 
 @dataclass(frozen=True)

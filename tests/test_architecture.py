@@ -18,7 +18,7 @@ OWNERS = {  # framework -> the modules that may import it
         "search_spaces", "search_spaces.*", "tuning.searcher", "tuning.cube", "tuning.proposals", "tuning.study_file",
         "tuning.optuna_study", "tuning.warm_start",
     },
-    "pyarrow": {"datasets.object_store", "tuning.storage"},
+    "pyarrow": {"datasets.object_store", "datasets.remote", "tuning.storage"},
     "torch": {
         "models.*", "datasets.__main__", "tuning.training", "tuning.loader", "tuning.scores", "tuning.augment",
         "tuning.policies", "tuning.formats", "tuning.optimizer", "tuning.classifier",

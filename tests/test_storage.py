@@ -8,19 +8,28 @@ import sys
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from object_store_server import served
 
 from tuning.errors import Locked
 from tuning.mirror import Claim, Mirror
-from tuning.storage import JOURNAL, STUDY_FILE, Storage, located, studies
+from tuning.storage import JOURNAL, STUDY_FILE, Storage, studies
 
 Address = Callable[[str], str]
 TENSORS = {"weight": torch.arange(6.0).reshape(2, 3)}
+
+
+@pytest.fixture(scope="module")
+def object_store() -> Iterator[Address]:
+    """An S3 server on loopback; called with a path in its one bucket it gives the address."""
+    with pytest.MonkeyPatch.context() as patch, served(patch) as server:
+        server.put("bucket", {"there": b""})
+        yield lambda path: server.address(f"bucket/{path}")
 
 
 @pytest.fixture(params=["folder", "object store"])
@@ -88,8 +97,6 @@ def test_studies_are_those_with_a_description(storage: Storage) -> None:
 
 def test_a_study_is_named_without_what_its_address_needs() -> None:
     assert str(Storage("s3://bucket/results/?scheme=http", "a")) == "s3://bucket/results/a?scheme=http"
-    assert located("s3://bucket/x") == "s3://bucket/x"
-    assert located("results") == str(Path("results").absolute())
 
 
 def test_a_new_machine_gets_all_and_one_that_is_ahead_keeps_its_own(
@@ -187,7 +194,7 @@ def test_a_driver_that_was_taken_for_dead_stops_at_its_next_event(
     assert not remote.exists(JOURNAL), "what it knows is of no more use"
 
 
-def test_saving_outlasts_a_store_that_is_away_for_some_seconds(tmp_path: Path) -> None:
+def test_saving_outlasts_a_store_that_is_away_for_some_seconds(object_store: Address, tmp_path: Path) -> None:
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -231,7 +231,7 @@ def test_a_machine_with_other_data_is_refused(tmp_path: Path, own_cache: Path) -
     pickled = pickle.dumps(splits_of(tmp_path))
     shutil.rmtree(own_cache)
     Image.new("RGB", (9, 7), (99, 99, 99)).save(tmp_path / "pets" / "cat" / "0003.png")
-    with pytest.raises(ValueError, match="is not that of the machine that started the study"):
+    with pytest.raises(ValueError, match="are not those of the machine that started the study"):
         pickle.loads(pickled)
 
 

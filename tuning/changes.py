@@ -14,7 +14,6 @@ from search_spaces import SearchSpace
 from search_spaces.one_factor import OneFactor
 from tuning.addresses import absolute_uri
 from tuning.spec import HParams, StudySpec
-from tuning.storage import located
 
 Spaces = Mapping[str, SearchSpace]  # by architecture
 BUDGETS = ("trials", "time_budget", "epoch_budget", "gpu_hours")
@@ -104,12 +103,12 @@ def anchored(spec: StudySpec) -> StudySpec:
     """The spec with absolute paths, so that a study can be resumed from any folder."""
     dataset = spec.dataset
     if dataset not in datasets.names() and Path(dataset).exists():
-        dataset = str(Path(dataset).absolute())
+        dataset = datasets.anchored(dataset)
     return dataclasses.replace(
         spec,
         dataset=dataset,
-        data_dir=str(Path(spec.data_dir).absolute()),
-        results_dir=located(spec.results_dir),
+        data_dir=datasets.anchored(spec.data_dir),
+        results_dir=datasets.anchored(spec.results_dir),
         tracking_uri=absolute_uri(spec.tracking_uri),
     )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 
+import datasets
 from search_spaces.one_factor import OneFactor
 from tuning import options, summary
 from tuning.changes import Spaces, extend
@@ -23,7 +24,7 @@ from tuning.interrupt import Interrupt
 from tuning.levels import OneFactorResult
 from tuning.prepare import Prepared, prepare, prepare_one_factor
 from tuning.spec import StudySpec
-from tuning.storage import STUDY_FILE, Storage, located
+from tuning.storage import STUDY_FILE, Storage
 from tuning.view import View
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _prepared(args: argparse.Namespace) -> Prepared:
     if args.resume:
         from tuning import study_file  # imports torch
 
-        started = study_file.read(Storage(located(args.results_dir or "results"), args.resume))
+        started = study_file.read(Storage(datasets.anchored(args.results_dir or "results"), args.resume))
         spec, space, changes = extend(*started, *options.asked(args), args.space)
         return dataclasses.replace(_prepare(spec, space, resume=True), changes=changes)
     return _prepare(*options.request(args))

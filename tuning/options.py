@@ -46,9 +46,13 @@ def parser() -> argparse.ArgumentParser:
         "--model", action="append", metavar="NAME", help="architecture; several share the trials between them"
     )
     p.add_argument(
-        "--dataset", metavar="NAME|FOLDER", help=_help("dataset", "a known set or a folder of class folders")
+        "--dataset",
+        metavar="NAME|FOLDER",
+        help=_help("dataset", "a known set, or a folder of class folders, also in s3://"),
     )
-    p.add_argument("--data-dir", metavar="DIR", help=_help("data_dir", "where data sets lie or are downloaded to"))
+    p.add_argument(
+        "--data-dir", metavar="DIR", help=_help("data_dir", "where data sets lie, also in s3://, or are downloaded to")
+    )
     p.add_argument(
         "--trials", type=_count, metavar="N", help=_help("trials", "configurations to try, published recipes first")
     )
@@ -185,7 +189,7 @@ def study_name(args: argparse.Namespace, what: str) -> str:
     """That of --name, else one of what is tuned, the data set and the time."""
     if args.name:
         return str(args.name)
-    dataset = Path(args.dataset or str(FIELDS["dataset"].default)).resolve().name
+    dataset = datasets.title(args.dataset or str(FIELDS["dataset"].default))
     return re.sub(r"[^A-Za-z0-9_.-]", "-", f"{what}-{dataset}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 

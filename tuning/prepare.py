@@ -22,7 +22,7 @@ from tuning.addresses import check_tracking
 from tuning.changes import OF_A_RUN, Changes, Spaces, anchored, differences, space_differences
 from tuning.errors import DamagedStudy, NoResources
 from tuning.spec import HParams, StudySpec, model_options
-from tuning.storage import STUDY_FILE, Storage, check_reachable, located
+from tuning.storage import STUDY_FILE, Storage, check_reachable
 
 if TYPE_CHECKING:
     from tuning.warm_start import WarmStart
@@ -78,7 +78,7 @@ class Prepared:
 
 def storage_of(spec: StudySpec) -> Storage:
     """Where a study keeps its files."""
-    return Storage(located(spec.results_dir), spec.name)
+    return Storage(datasets.anchored(spec.results_dir), spec.name)
 
 
 def prepare(spec: StudySpec, space: SearchSpace | Spaces | None = None, *, resume: bool = False) -> Prepared:
@@ -164,7 +164,7 @@ def _check_places(spec: StudySpec, space: Spaces | OneFactor, resume: bool) -> N
     """That Ray and MLflow answer, the folder is free and this machine takes a trial."""
     check_address(spec.address)
     check_tracking(spec.tracking_uri)
-    _check_results(located(spec.results_dir))
+    _check_results(datasets.anchored(spec.results_dir))
     if not resume:
         _check_name(spec, space)
     if spec.address == "local":

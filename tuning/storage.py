@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from datasets import anchored
 from datasets.object_store import errors, is_address, opened
+from datasets.store import cache
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -47,8 +49,7 @@ class Storage:
         """The study's folder on this machine."""
         if not self.remote:
             return Path(self.results_dir, self.name)
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ray-image-tuning"
-        return cache / "studies" / hashlib.sha256(self.results_dir.encode()).hexdigest()[:8] / self.name
+        return cache() / "studies" / hashlib.sha256(self.results_dir.encode()).hexdigest()[:8] / self.name
 
     def __str__(self) -> str:
         """What a user finds the study at."""
@@ -190,11 +191,6 @@ class Storage:
                 shutil.copyfileobj(stream, file, CHUNK)
 
 
-def located(results_dir: str) -> str:
-    """A results folder in the form that means the same everywhere."""
-    return results_dir if is_address(results_dir) else str(Path(results_dir).absolute())
-
-
 def check_reachable(address: str) -> None:
     """Raises if an address is not one of an object store that answers.
 
@@ -211,7 +207,7 @@ def check_reachable(address: str) -> None:
 
 def studies(results_dir: str) -> dict[str, Storage]:
     """The studies that were started there, by name."""
-    place = located(results_dir)
+    place = anchored(results_dir)
     if not is_address(place):
         return {p.parent.name: Storage(place, p.parent.name) for p in sorted(Path(place).glob(f"*/{STUDY_FILE}"))}
     from pyarrow.fs import FileSelector

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+import datasets
 import models
 from search_spaces import SearchSpace
 from search_spaces.override import nearest
 from tuning.journal import DamagedJournal, read
 from tuning.record import ENDED, TrialRecord, replay
 from tuning.spec import AUTO, METRIC, StudySpec, rungs
-from tuning.storage import JOURNAL, STUDY_FILE, Storage, located, studies
+from tuning.storage import JOURNAL, STUDY_FILE, Storage, studies
 from tuning.study_file import parts
 
 Config = dict[str, Any]
@@ -148,9 +149,8 @@ def merits(curves: Sequence[Sequence[float]], rungs: Sequence[int]) -> list[floa
 def _named(spec: StudySpec, there: Mapping[str, Storage]) -> list[_Study]:
     names = list(dict.fromkeys((spec.warm_start or "").split(",")))
     if missing := [name for name in names if name not in there]:
-        raise ValueError(
-            f"warm_start: there is no study {missing[0]!r} in {located(spec.results_dir)}; there are: {_listed(there)}"
-        )
+        place = datasets.anchored(spec.results_dir)
+        raise ValueError(f"warm_start: there is no study {missing[0]!r} in {place}; there are: {_listed(there)}")
     try:
         found = [study for name in names for study in _read(there[name])]
     except (DamagedJournal, KeyError, json.JSONDecodeError) as error:
