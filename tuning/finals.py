@@ -16,6 +16,7 @@ from cluster.resources import Resources
 from cluster.session import call_on_worker
 from tuning import checkpoint
 from tuning.classifier import predict
+from tuning.data_parallel import together
 from tuning.export import rebuild
 from tuning.front import candidates, pareto_front, violation
 from tuning.loader import Loader
@@ -24,7 +25,7 @@ from tuning.record import Records, TrialRecord, recipe_of
 from tuning.scores import score_of, standard_error
 from tuning.seeds import derive_seed
 from tuning.spec import METRIC
-from tuning.training import Diverged
+from tuning.training import Diverged, Training
 from tuning.trial import TrialSetup, build_arguments, trial_name
 
 CONFIDENCE_Z = 1.96  # 95 %
@@ -182,7 +183,14 @@ def _retrain(
 
 
 def _train_final(setup: TrialSetup, config: dict[str, Any], seed: int, path: Path) -> float | None:
-    training, best = setup.of(config).training(config, seed), None
+    own = setup.of(config)
+    with together(own, config, seed):
+        return _best_epoch(own.training(config, seed), config, path)
+
+
+def _best_epoch(training: Training, config: dict[str, Any], path: Path) -> float | None:
+    """Its validation accuracy; None if the training diverged."""
+    best = None
     try:
         for metrics in training.run():
             if best is None or metrics.val_accuracy > best:
