@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,9 +21,11 @@ from ray import cloudpickle
 from torch import Tensor, nn
 
 import datasets
+from search_spaces import SearchSpace
 from tuning import team
 from tuning.classifier import Format
 from tuning.data_parallel import Lost, together
+from tuning.prepare import prepare
 from tuning.spec import HParams, StudySpec
 from tuning.team import Team
 from tuning.training import Diverged, EpochMetrics, OutOfMemory, Training
@@ -35,16 +38,18 @@ TOLERANCE = {"rtol": 1e-3, "atol": 1e-5}  # of weights: float32 sums in another 
 class Network(nn.Module):
     """Two layers, each part of a batch in the same way, unless a process of a team is told to misbehave."""
 
-    def __init__(self, norm: bool = False, most: int = 10**6, poisoned: bool = False) -> None:
+    def __init__(self, norm: bool, most: int, poisoned: bool, broken: bool) -> None:
         super().__init__()
         torch.manual_seed(3)
-        self.most, self.poisoned = most, poisoned
+        self.most, self.poisoned, self.broken = most, poisoned, broken
         middle = nn.BatchNorm1d(32) if norm else nn.Identity()
         self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), middle, nn.ReLU(), nn.Linear(32, 10))
 
     def forward(self, images: Tensor) -> Tensor:
         if self.training and len(images) > self.most:
             raise torch.OutOfMemoryError("CUDA out of memory.")
+        if self.broken:
+            raise ArithmeticError("of one process")
         logits: Tensor = self.layers(images)
         return logits * float("nan") if self.training and self.poisoned else logits
 
@@ -56,12 +61,14 @@ class Setup(TrialSetup):
     norm: bool = False
     most: int = 10**6  # images that the last process takes at once
     poisoned: bool = False  # whether the last process computes NaN
+    broken: bool = False  # whether it raises
 
     def training(self, config: Any, seed: int, *, format: Format | None = None) -> Training:
         own = team.current()
         (self.folder / f"{own.rank}.pid").write_text(str(os.getpid()))
         last = own.size > 1 and own.rank == own.size - 1
-        network = Network(self.norm, self.most if last else 10**6, self.poisoned and last)
+        most = self.most if last else 10**6
+        network = Network(self.norm, most, self.poisoned and last, self.broken and last)
         return Training(network, HParams(**config), self.splits, epochs=self.spec.epochs, seed=seed)
 
 
@@ -179,15 +186,46 @@ def test_a_process_that_is_killed_ends_the_others_with_the_reason(setup: Setup) 
 
 
 @pytest.mark.long
+def test_an_error_in_one_process_ends_the_others_with_its_line(setup: Setup) -> None:
+    with pytest.raises(Lost, match="process 2 of 2 of the trial was lost: ArithmeticError: of one process"):
+        shared(dataclasses.replace(setup, broken=True), RECIPE)
+
+
+@pytest.mark.long
+def test_a_trial_whose_process_dies_takes_the_others_along(setup: Setup) -> None:
+    def die() -> None:
+        with together(setup, RECIPE, 7):
+            next(setup.training(RECIPE, 7).run())
+            os._exit(0)
+
+    with pytest.raises(ray.exceptions.RayError):
+        ray.get(ray.remote(die).options(max_retries=0).remote())
+    assert_gone(Path("/proc", (setup.folder / "1.pid").read_text()))
+
+
+@pytest.mark.long
 def test_a_trial_that_is_left_takes_its_processes_along(setup: Setup) -> None:
     with together(setup, RECIPE, 7):
         next(setup.training(RECIPE, 7).run())  # the other trains on, until it waits
         other = Path("/proc", (setup.folder / "1.pid").read_text())
         assert other.exists()
+    assert_gone(other)
+
+
+def assert_gone(other: Path) -> None:
     deadline = time.monotonic() + 20
     while other.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not other.exists()
+
+
+def test_batches_too_small_for_so_many_processes_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    spec = StudySpec(model="resnet20", name="x", gpus_per_trial=4, results_dir=str(tmp_path))
+    small = SearchSpace(distributions={}, baseline={}, fixed={"lr": 0.1, "batch_size": 7})
+    with pytest.raises(ValueError, match="batch_size may be 7, which leaves some of 4 GPUs fewer than 2 images"):
+        prepare(spec, small)
+    assert prepare(spec).spec.gpus_per_trial == 4
 
 
 @given(st.integers(0, 1000), st.integers(1, 16))

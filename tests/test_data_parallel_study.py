@@ -83,9 +83,9 @@ def study(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Study:
         events.append(event)
 
     log = StudyLog(Journal(folder / "journal.jsonl"), {}, Meter(), [note, killer])
-    space = {"lr": for_model("resnet20").distributions["lr"]}
     searcher = RungSearcher(
-        space, metric=METRIC, mode="max", baseline={"lr": 0.1}, conditions={}, rungs=spec.rungs, seed=0, sampler="random"
+        {"lr": for_model("resnet20").distributions["lr"]}, metric=METRIC, mode="max", baseline={"lr": 0.1},
+        conditions={}, rungs=spec.rungs, seed=0, sampler="random",
     )  # fmt: skip
     run_trials(
         tune.with_parameters(run_trial, setup=setup), searcher, make_scheduler(spec), spec=spec, log=log, folder=folder,

@@ -175,7 +175,7 @@ def _fit(spec: StudySpec, space: SearchSpace, splits: Splits) -> Prepared:
     gpus = spec.gpus_per_trial if isinstance(spec.gpus_per_trial, int | float) else 1
     if (smallest := batch_range(space)[0]) < 2 * gpus > 2:
         raise ValueError(
-            f"batch_size goes down to {smallest}, which leaves some of {gpus:g} GPUs less than 2 images; "
+            f"batch_size may be {smallest}, which leaves some of {gpus:g} GPUs fewer than 2 images; "
             f"raise it, such as --set batch_size={32 * int(gpus)}, or lower --gpus-per-trial"
         )
     return Prepared(spec=spec, space=space, splits=splits)
@@ -254,8 +254,5 @@ def batch_range(space: SearchSpace) -> tuple[int, int]:
     if distribution is None:
         fixed = int(space.recipe.get("batch_size", HParams(lr=1).batch_size))
         return fixed, fixed
-    sizes = getattr(distribution, "choices", None) or (
-        getattr(distribution, "low", 0),
-        getattr(distribution, "high", 0),
-    )
+    sizes = getattr(distribution, "choices", [getattr(distribution, bound, 0) for bound in ("low", "high")])
     return int(min(sizes)), int(max(sizes))
