@@ -7,7 +7,6 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 from ray import tune
 
@@ -48,6 +47,8 @@ class Killer:
 
 def members() -> list[int]:
     """The process ids of the actors beside the trials' own processes, in the Ray that this process has started."""
+    import psutil  # comes with Ray
+
     found = [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
     return [process.pid for process in found if "ray::Member" in " ".join(process.cmdline())]
 
