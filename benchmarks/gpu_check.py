@@ -1,8 +1,9 @@
 """What only a GPU can show, for one to be at hand: `python -m benchmarks.gpu_check` (a minute or three).
 
 How many trials share the GPU with `--gpus-per-trial auto`, their images/s in sum against one trial alone, and whether a
-training whose batch does not fit into the memory it may take ends well. Without a GPU it runs the same on processor
-cores, on few images, which shows that the script works and nothing else.
+training whose batch does not fit into the memory it may take ends well; with two GPUs or more, the images/s of a trial
+on two against one. Without a GPU it runs the same on processor cores, on few images, which shows that the script works
+and nothing else.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import dataclasses
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray
@@ -22,6 +24,7 @@ from cluster.resources import Resources
 from cluster.session import apply_settings, local_resources
 from datasets import Images, Splits, in_memory
 from tuning.classifier import Format
+from tuning.data_parallel import together
 from tuning.gpu_share import share_gpu
 from tuning.spec import StudySpec
 from tuning.storage import Storage
@@ -73,6 +76,24 @@ def crowded(setup: TrialSetup, share: float) -> str:
     return f"batches of 512 went in parts of {metrics.micro_batch}, {metrics.images_per_second:.0f} images/s"
 
 
+def pair(setup: TrialSetup) -> str:
+    """Images/s of a trial on one GPU and on two, in its second epoch."""
+    space = search_spaces.for_model(setup.spec.model)
+    config, speeds = space.active(space.baseline), []
+    for gpus in (1.0, 2.0):
+        own = dataclasses.replace(setup, spec=dataclasses.replace(setup.spec, epochs=2), gpus=gpus)
+        held = gpus if setup.device == "cuda" else 0
+        task = ray.remote(num_cpus=1, num_gpus=held, max_calls=1)(_second_epoch)  # their processes give all memory back
+        speeds.append(ray.get(task.remote(own, config)))
+    return f"{speeds[0]:.0f} images/s on one GPU, {speeds[1]:.0f} on two, {speeds[1] / speeds[0]:.2f} times as many"
+
+
+def _second_epoch(setup: TrialSetup, config: dict[str, Any]) -> float:
+    with together(setup, config, 0):
+        *_, last = setup.training(config, seed=0).run()
+        return last.images_per_second
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=IMAGES)
@@ -92,6 +113,7 @@ def main() -> None:
                 speed = f"{probe.images_per_second:.0f} images/s, {probe.images_per_second / alone:.2f} of one alone"
                 print(f"{model} {size} px: {probe.trials} at once {speed}, {probe.memory / 2**30:.1f} GiB each")
             print(f"{model} {size} px: chosen {chosen}")
+            print(f"{model} {size} px: a trial on two GPUs: {pair(setup) if machine.gpus > 1 else 'skipped: one GPU'}")
         setup = setup_of("resnet18", 64, Path(folder), machine, max(options.images, 512))
         for share in (0.05, 0.01):
             print(f"resnet18 64 px in {share:.0%} of the memory: {crowded(setup, share)}")

@@ -97,7 +97,9 @@ def concurrency(cluster: Cluster, trial: Resources, trials: int, share: float = 
 def fitting(node: Resources, trial: Resources) -> int:
     """How many trials run on one node; none spans two."""
     count = int((node.cpus + TOLERANCE) // trial.cpus)
-    if trial.gpus:
+    if trial.gpus > 1:
+        count = min(count, int(node.gpus // trial.gpus))
+    elif trial.gpus:
         # a trial's share of a GPU lies on one GPU: 3 shares of 0.3 fit, whatever the number of GPUs
         count = min(count, int(node.gpus) * int((1 + TOLERANCE) // trial.gpus))
     return count

@@ -11,7 +11,7 @@ OWNERS = {  # framework -> the modules that may import it
     "ray": {
         "tuning.study", "tuning.one_factor", "tuning.trials", "tuning.searcher", "tuning.grid", "tuning.portfolio",
         "tuning.gpu_share", "tuning.scheduler", "tuning.trial", "tuning.recorder", "tuning.finals", "tuning.waiting",
-        "tuning.jobs", "cluster.session", "cluster.nodes", "cluster.rehearsal",
+        "tuning.data_parallel", "tuning.jobs", "cluster.session", "cluster.nodes", "cluster.rehearsal",
     },
     "mlflow": {"tuning.tracking", "tuning.mlflow_model"},
     "optuna": {
@@ -23,6 +23,7 @@ OWNERS = {  # framework -> the modules that may import it
         "models.*", "datasets.__main__", "tuning.training", "tuning.loader", "tuning.scores", "tuning.augment",
         "tuning.policies", "tuning.formats", "tuning.optimizer", "tuning.classifier",
         "tuning.costs", "tuning.checkpoint", "tuning.export", "tuning.trial", "tuning.gpu_share",
+        "tuning.data_parallel", "tuning.team",
         "tuning.mlflow_model",
     },
 }  # fmt: skip

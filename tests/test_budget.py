@@ -100,6 +100,8 @@ def test_no_meter_runs_backwards_and_trials_take_the_search_times_their_number_a
         ({"time_budget": 30.5}, 0.0, None),
         ({"gpu_hours": 29 * 0.5 / 3600}, 0.5, "gpu_hours"),
         ({"gpu_hours": 30 * 0.5 / 3600}, 0.5, None),
+        ({"gpu_hours": 29 * 4 / 3600}, 4.0, "gpu_hours"),
+        ({"gpu_hours": 30 * 4 / 3600}, 4.0, None),
     ],
 )
 def test_a_budget_ends_the_search_once_it_is_used_up(fields: dict[str, Any], gpus: float, expected: str | None) -> None:

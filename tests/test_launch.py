@@ -126,7 +126,8 @@ MISTAKES = [
     (["--model", "resnet20", "--set", "gpu_hours=1"], 7, "gpu_hours counts GPUs, but there are none; take"),
     (["--resume", "damaged"], 6, "study.json is damaged"),
     (["--model", "resnet20", "--cpus-per-trial", "1000"], 7, "a trial asks for 1000 CPUs, 0 GPUs on one node, all"),
-    (["--model", "resnet20", "--gpus-per-trial", "2"], 2, "gpus_per_trial must be a number from 0 to 1"),
+    (["--model", "resnet20", "--gpus-per-trial", "1.5"], 2, "gpus_per_trial above 1 must be whole, such as 2, got 1.5"),
+    (["--model", "resnet20", "--gpus-per-trial", "64"], 7, "a trial asks for 1 CPU, 64 GPUs on one node"),
 ]  # fmt: skip
 
 

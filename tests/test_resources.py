@@ -29,6 +29,10 @@ CPUS = st.floats(0.1, 64)
         ((16, 2), (1, 0.6), 2),  # two shares of 0.6 do not fit on one GPU
         ((16, 0), (1, 1), 0),
         ((4, 8), (2, 1), 2),
+        ((16, 8), (2, 4), 2),
+        ((16, 8), (2, 3), 2),
+        ((16, 8), (8.5, 4), 1),
+        ((16, 1), (1, 2), 0),
     ],
 )
 def test_values(cluster: tuple[float, float], trial: tuple[float, float], expected: int) -> None:
@@ -36,7 +40,7 @@ def test_values(cluster: tuple[float, float], trial: tuple[float, float], expect
     assert concurrency(Cluster(nodes=(given,)), each, trials=100) == expected
 
 
-@given(CPUS, CPUS, st.integers(0, 8), st.just(0.0) | st.floats(0.01, 1), st.integers(1, 50))
+@given(CPUS, CPUS, st.integers(0, 8), st.just(0.0) | st.floats(0.01, 1) | st.integers(2, 8), st.integers(1, 50))
 def test_what_runs_at_once_fits(cpus: float, each: float, gpus: int, share: float, trials: int) -> None:
     alone = Cluster(nodes=(Resources(cpus=cpus, gpus=gpus),))
     count = concurrency(alone, Resources(cpus=each, gpus=share), trials)

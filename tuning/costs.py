@@ -39,7 +39,7 @@ def training_costs(training: Training, names: tuple[str, ...]) -> dict[str, floa
     """Those of `names` that the training shows; they never fall from epoch to epoch."""
     if "gpu_memory_mb" not in names:
         return {}
-    return {"gpu_memory_mb": torch.cuda.max_memory_allocated(training.device) / 2**20}
+    return {"gpu_memory_mb": training.gpu_memory / 2**20}
 
 
 def known_latency_ms(training: Training, storage: Storage) -> float:

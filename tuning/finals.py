@@ -14,6 +14,7 @@ import ray
 from cluster.resources import Resources
 from cluster.session import call_on_worker
 from tuning.classifier import predict
+from tuning.data_parallel import together
 from tuning.export import rebuild
 from tuning.front import candidates, pareto_front, violation
 from tuning.loader import Loader
@@ -22,7 +23,8 @@ from tuning.record import Records, TrialRecord, recipe_of
 from tuning.scores import score_of, standard_error
 from tuning.seeds import derive_seed
 from tuning.spec import METRIC
-from tuning.training import Diverged
+from tuning.storage import Storage
+from tuning.training import Diverged, Training
 from tuning.trial import TrialSetup, best_of, build_arguments, trial_name
 
 CONFIDENCE_Z = 1.96  # 95 %
@@ -82,11 +84,11 @@ class Verdict:
         return f"{better} than the published recipe by {100 * abs(self.gain):.1f} points, {noise}"
 
 
-def run_finals(setup: TrialSetup, records: Records, trial: Resources) -> dict[str, Verdict]:
+def run_finals(setup: TrialSetup, records: Records, trial: Resources, concurrent: int) -> dict[str, Verdict]:
     """Chooses winners by validation accuracy, then measures them, the published recipes and the front on the test set.
 
     The finalists are the best of all, and of each architecture its best and its published recipe. Gives a verdict for
-    each architecture with a finalist that trained, the winner of all first.
+    each architecture with a finalist that trained, the winner of all first. At most `concurrent` train at once.
     """
     (best, seeds), goals = setup.spec.finalists, setup.spec.goals
     order = candidates(records, goals)
@@ -96,7 +98,7 @@ def run_finals(setup: TrialSetup, records: Records, trial: Resources) -> dict[st
     if (best, seeds) == (1, 1):
         finalists = [_from_search(setup, record) for record in chosen]
     else:
-        finalists = _retrain(setup, {record.number: record.config for record in chosen}, seeds, trial)
+        finalists = _retrain(setup, {record.number: record.config for record in chosen}, seeds, trial, concurrent)
     by_model: dict[str, list[Finalist]] = {}
     for finalist in sorted(finalists, key=lambda f: (violation(records[f.number], goals), -f.val_accuracy)):
         by_model.setdefault(setup.of(finalist.config).spec.model, []).append(finalist)
@@ -153,18 +155,19 @@ def _from_search(setup: TrialSetup, record: TrialRecord) -> Finalist:
 
 
 def _retrain(
-    setup: TrialSetup, configs: Mapping[int, Mapping[str, Any]], seeds: int, trial: Resources
+    setup: TrialSetup, configs: Mapping[int, Mapping[str, Any]], seeds: int, trial: Resources, concurrent: int
 ) -> list[Finalist]:
-    """Trains each configuration to the full length over fresh seeds, the same for all, as many at once as fit."""
+    """Trains each configuration to the full length over fresh seeds, the same for all, so many at once."""
     shared, task = ray.put(setup), ray.remote(_train_final).options(num_cpus=trial.cpus, num_gpus=trial.gpus)
     files = {n: [f"finals/{trial_name(n)}_{s}.safetensors" for s in range(seeds)] for n in configs}
-    pending = {
-        number: [
-            task.remote(shared, dict(config), derive_seed(setup.spec.seed, "finals", seed), file)
-            for seed, file in enumerate(files[number])
-        ]
-        for number, config in configs.items()
-    }
+    pending: dict[int, list[Any]] = {number: [] for number in configs}
+    for number, config in configs.items():
+        for seed, file in enumerate(files[number]):
+            begun = [ref for refs in pending.values() for ref in refs]
+            if len(begun) >= concurrent:
+                ray.wait(begun, num_returns=len(begun) - concurrent + 1)
+            own_seed = derive_seed(setup.spec.seed, "finals", seed)
+            pending[number].append(task.remote(shared, dict(config), own_seed, file))
     finalists = []
     for number, config in configs.items():
         scores = ray.get(pending[number])
@@ -184,7 +187,14 @@ def _retrain(
 
 
 def _train_final(setup: TrialSetup, config: dict[str, Any], seed: int, file: str) -> float | None:
-    training, best = setup.of(config).training(config, seed), None
+    own = setup.of(config)
+    with together(own, config, seed):
+        return _best_epoch(own.training(config, seed), config, own.storage, file)
+
+
+def _best_epoch(training: Training, config: dict[str, Any], storage: Storage, file: str) -> float | None:
+    """Its validation accuracy; None if the training diverged."""
+    best = None
     try:
         for metrics in training.run():
             if best is None or metrics.val_accuracy > best:
@@ -194,7 +204,7 @@ def _train_final(setup: TrialSetup, config: dict[str, Any], seed: int, file: str
                     "options": training.hparams.model_options,
                     "config": config,
                 }
-                setup.storage.save(file, training.weights(), meta)
+                storage.save(file, training.weights(), meta)
     except Diverged:
         return None
     return best

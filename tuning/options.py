@@ -73,7 +73,8 @@ def parser() -> argparse.ArgumentParser:
         "--gpus-per-trial",
         type=_gpus,
         metavar="N",
-        help="GPUs of one trial, a share of one, or auto: as many share one as do well (default: 1 if any)",
+        help="GPUs of one trial: a share of one; several of one node, on which it trains data-parallel; "
+        "or auto: as many trials share one as do well (default: 1 if any)",
     )
     p.add_argument("--max-share", type=float, metavar="X", help=_help("max_share", "of the cluster, for all trials"))
     p.add_argument(

@@ -176,11 +176,17 @@ def _fit(spec: StudySpec, space: SearchSpace, splits: Splits) -> Prepared:
     options = model_options({**space.distributions, **space.recipe})
     models.check(spec.model, image_size=splits.image_size, in_channels=splits.channels, options=options)
     HParams(**space.recipe)
-    largest = largest_batch(space)
+    largest = batch_range(space)[1]
     if largest > len(splits.train):
         raise ValueError(
             f"batch_size goes up to {largest}, but {splits.name} has {len(splits.train)} training images; "
             f"lower it, such as --set batch_size={max(len(splits.train) // 8, 2)}"
+        )
+    gpus = spec.gpus_per_trial if isinstance(spec.gpus_per_trial, int | float) else 1
+    if (smallest := batch_range(space)[0]) < 2 * gpus > 2:
+        raise ValueError(
+            f"batch_size may be {smallest}, which leaves some of {gpus:g} GPUs fewer than 2 images; "
+            f"raise it, such as --set batch_size={32 * int(gpus)}, or lower --gpus-per-trial"
         )
     return Prepared(spec=spec, space=space, splits=splits)
 
@@ -257,9 +263,11 @@ def _check_name(spec: StudySpec, space: Spaces | OneFactor) -> None:
     )
 
 
-def largest_batch(space: SearchSpace) -> int:
-    """The largest batch that any configuration asks for."""
+def batch_range(space: SearchSpace) -> tuple[int, int]:
+    """The smallest and the largest batch that any configuration asks for."""
     distribution = space.distributions.get("batch_size")
     if distribution is None:
-        return int(space.recipe.get("batch_size", HParams(lr=1).batch_size))
-    return int(max(getattr(distribution, "choices", [getattr(distribution, "high", 0)])))
+        fixed = int(space.recipe.get("batch_size", HParams(lr=1).batch_size))
+        return fixed, fixed
+    sizes = getattr(distribution, "choices", [getattr(distribution, bound, 0) for bound in ("low", "high")])
+    return int(min(sizes)), int(max(sizes))

@@ -167,9 +167,11 @@ class StudySpec:
         if isinstance(self.gpus_per_trial, str):
             _choice("gpus_per_trial", self.gpus_per_trial, (AUTO,))
         elif self.gpus_per_trial is not None:
-            _number("gpus_per_trial", self.gpus_per_trial, 0, 1)
+            _number("gpus_per_trial", self.gpus_per_trial, 0, 64)
             if 0 < self.gpus_per_trial < 0.01:
                 raise ValueError(f"gpus_per_trial must be 0 or at least 0.01, got {self.gpus_per_trial!r}")
+            if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
+                raise ValueError(f"gpus_per_trial above 1 must be whole, such as 2, got {self.gpus_per_trial!r}")
         _number("max_share", self.max_share, 0.001, 1)
 
     def _check_data(self) -> None:

@@ -22,7 +22,7 @@ from tuning.interrupt import Interrupt
 from tuning.optuna_study import OptunaStudy, distributions
 from tuning.outcome import StudyResult, conclude, known_result
 from tuning.portfolio import PortfolioSearcher
-from tuning.prepare import Prepared, largest_batch, prepare, slots
+from tuning.prepare import Prepared, batch_range, prepare, slots
 from tuning.record import ENDED, Observer, StudyLog, TrialRecord
 from tuning.recording import Phases, check_any_trained, finished, keep_changes, recording
 from tuning.scheduler import RungScheduler, make_scheduler
@@ -80,7 +80,7 @@ def run(
             )  # fmt: skip
             check_any_trained(log, storage.folder)
             phases.enter("finals")
-            verdicts = run_finals(setup, log.records, trial)
+            verdicts = run_finals(setup, log.records, trial, count)
             phases.enter("export")
             result = conclude(setup, log, verdicts)
             report.write(result, spec, prepared.splits, leaderboard_report.sections(result))
@@ -121,7 +121,7 @@ def _shared(prepared: Prepared, setup: TrialSetup, cluster: Cluster, log: StudyL
     node = next(node for node in (*cluster.nodes, *(kind.resources for kind in cluster.types)) if node.gpus)
     found = []
     for model, part in (prepared.architectures or {prepared.spec.model: prepared}).items():
-        baseline = {**part.space.active(part.space.baseline), "batch_size": largest_batch(part.space)}
+        baseline = {**part.space.active(part.space.baseline), "batch_size": batch_range(part.space)[1]}
         own = setup.by_model[model] if setup.by_model else setup
         trial, probes = share_gpu(own, baseline, node, prepared.spec.cpus_per_trial)
         log.emit(

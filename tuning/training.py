@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets import Splits
+from tuning import team
 from tuning.augment import augment, mix
 from tuning.classifier import Format, Normalised, free, predict
 from tuning.loader import Loader
@@ -56,7 +57,7 @@ class EpochMetrics:
     val_top5_accuracy: float  # top-k where there are fewer than 5 classes
     images_per_second: float  # of training alone
     seconds: float
-    micro_batch: int  # images that went through the network at once: fewer than a batch where these did not fit
+    micro_batch: int  # images that went through the network at once: fewer than a process's where these did not fit
 
 
 METRICS = tuple(field.name for field in dataclasses.fields(EpochMetrics))
@@ -65,7 +66,8 @@ METRICS = tuple(field.name for field in dataclasses.fields(EpochMetrics))
 class Training:
     """The training of `network` on `splits`, able to stop after any epoch and go on from its `state()`.
 
-    Every random choice follows from `(seed, epoch)`, so that a resumed training equals one never stopped.
+    Every random choice follows from `(seed, epoch)`, so that a resumed training equals one never stopped. In a process
+    group all its processes run the same training, each on its part of every batch, see `tuning.team`.
     """
 
     def __init__(
@@ -87,7 +89,11 @@ class Training:
         self.averaged: Normalised | None = copy.deepcopy(self.model) if hparams.ema_decay else None
         self.epoch = 0
         self.val_losses: list[float] = []
-        self.micro_batch = hparams.batch_size
+        self.team = team.current()
+        self.micro_batch = self.team.largest_part(hparams.batch_size)
+        self.gpu_memory = 0  # bytes, the most that a process of this training has held
+        if self.team.size * SMALLEST_PART > hparams.batch_size or self.team.size > len(splits.val):
+            raise ValueError(f"batch_size {hparams.batch_size} is too small for {self.team.size} processes")
         if hparams.batch_size > len(splits.train):
             raise ValueError(f"batch_size {hparams.batch_size} exceeds the {len(splits.train)} training images")
 
@@ -103,6 +109,7 @@ class Training:
             Diverged: the loss of a step, or of the validation, is no longer finite.
             OutOfMemory: not even parts of a batch fit into the device's memory.
         """
+        self._start_alike()
         while self.epoch < self.epochs:
             start = time.perf_counter()
             lr, loss, accuracy, images = self._train_epoch()
@@ -112,6 +119,8 @@ class Training:
                 raise Diverged(self.epoch + 1)
             self.epoch += 1
             self.val_losses.append(val_loss)
+            if self.device.type == "cuda":
+                self.gpu_memory = int(self.team.most(torch.cuda.max_memory_allocated(self.device)))
             yield EpochMetrics(
                 epoch=self.epoch,
                 lr=lr,
@@ -131,25 +140,31 @@ class Training:
 
     @cached_property
     def val_loader(self) -> Loader:
-        return Loader(self.splits.val, self.device)
+        """Of this process's part of the validation images."""
+        val = self.splits.val
+        return Loader(val.take(torch.arange(len(val))[self.team.part(len(val))].numpy()), self.device)
 
     def validate(self) -> tuple[float, float, float]:
         """Loss, score, and share of right answers among the five highest, on the validation images."""
-        logits, labels = predict(self.evaluated, self.val_loader, self.format)
+        own = predict(self.evaluated, self.val_loader, self.format)
+        logits, labels = (self.team.all_rows(rows, len(self.splits.val)) for rows in own)
         loss = loss_of(logits, labels if labels.ndim == 1 else as_targets(labels, logits.shape[1]), self.splits.task, 0)
         return loss.item(), score_of(logits, labels), hits(logits, labels, k=5).double().mean().item()
 
     def _train_epoch(self) -> tuple[float, float, float, int]:
         """Last rate, mean loss, accuracy and number of images of one pass; the remainder of a batch is left out."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", self.epoch))
-        torch.manual_seed(derive_seed(self.seed, "dropout", self.epoch))
         self.model.train()
         size = self.hparams.batch_size
         steps = len(self.train_loader) // size
         order = torch.randperm(len(self.train_loader), generator=generator)[: steps * size].view(steps, size)
+        mates = (self.team.rank,) if self.team.rank else ()  # the first draws as if it were alone
+        torch.manual_seed(derive_seed(self.seed, "dropout", self.epoch, *mates))
+        if mates:
+            generator.manual_seed(derive_seed(self.seed, "epoch", self.epoch, *mates))
         loss_sum, correct, lr = torch.zeros((), device=self.device), torch.zeros((), device=self.device), 0.0
         look = 1 if self.device.type == "cpu" else CHECK_EVERY
-        for step, (images, labels) in enumerate(self.train_loader.batches(order)):
+        for step, (images, labels) in enumerate(self.train_loader.batches(order[:, self.team.part(size)])):
             lr = self._set_lr(self.epoch * steps + step, steps)
             loss, right = self.step(images, labels, generator)
             if self.averaged:
@@ -158,6 +173,8 @@ class Training:
             correct += right
             if (step % look == 0 or step == steps - 1) and not math.isfinite(loss_sum.item()):
                 raise Diverged(self.epoch + 1)
+        for model in filter(None, (self.model, self.averaged)):
+            self.team.average_(list(model.network.buffers()))
         return lr, loss_sum.item() / steps, correct.item() / (steps * size), steps * size
 
     def step(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -178,18 +195,31 @@ class Training:
     def _gradients(self, inputs: Tensor, targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and right answers of a batch, and its gradients: in parts that add up to it where it does not fit."""
         while True:
-            count = math.ceil(len(inputs) / self.micro_batch)
-            self.optimizer.zero_grad(set_to_none=True)
-            try:
-                parts = zip(*(tensor.tensor_split(count) for tensor in (inputs, targets, labels)), strict=True)
-                losses, right = zip(*(self._part(x, y, known, len(inputs)) for x, y, known in parts), strict=True)
-                return torch.stack(losses).sum(), torch.stack(right).sum()
-            except torch.OutOfMemoryError as error:
-                if self.micro_batch <= SMALLEST_PART:
-                    size = " x ".join(map(str, inputs.shape[1:]))
-                    raise OutOfMemory(f"not even {self.micro_batch} images of {size} fit into {self.device}") from error
-                self.micro_batch = max(math.ceil(self.micro_batch / 2), SMALLEST_PART)
-            free(self.device)  # after the error is gone, which keeps the tensors of the failed pass
+            shared = self._attempt(inputs, targets, labels)
+            fits = not self.team.most(shared is None)  # in any of the processes
+            if fits and shared:
+                self.team.add_(*shared)
+                return shared[0][0], shared[0][1]
+            if self.micro_batch <= SMALLEST_PART:
+                size = " x ".join(map(str, inputs.shape[1:]))
+                raise OutOfMemory(f"not even {self.micro_batch} images of {size} fit into {self.device}")
+            self.micro_batch = max(math.ceil(self.micro_batch / 2), SMALLEST_PART)
+            del shared  # with the tensors of a pass that others could not do
+            free(self.device)
+
+    def _attempt(self, inputs: Tensor, targets: Tensor, labels: Tensor) -> tuple[list[Tensor], Tensor | None] | None:
+        """Loss, right answers and gradients of this process's part of a batch, packed; None if that does not fit."""
+        count = math.ceil(len(inputs) / self.micro_batch)
+        whole = len(inputs) if self.team.size == 1 else self.hparams.batch_size
+        self.optimizer.zero_grad(set_to_none=True)
+        try:
+            parts = zip(*(tensor.tensor_split(count) for tensor in (inputs, targets, labels)), strict=True)
+            losses, right = zip(*(self._part(x, y, known, whole) for x, y, known in parts), strict=True)
+            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+            shared = [torch.stack(losses).sum(), torch.stack(right).sum(), *gradients]
+            return shared, self.team.pack(shared)
+        except torch.OutOfMemoryError:
+            return None
 
     def _part(self, inputs: Tensor, targets: Tensor, labels: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         """Adds the gradients of some images of a batch of so many."""
@@ -210,6 +240,13 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         return lr
+
+    def _start_alike(self) -> None:
+        """All processes go on from the state of the first, which alone may have been restored."""
+        if self.team.size > 1:
+            tensors, meta = self.state()
+            first = self.team.of_first(({name: tensor.cpu() for name, tensor in tensors.items()}, meta))
+            self.restore({name: tensor.to(self.device) for name, tensor in first[0].items()}, first[1])
 
     def weights(self) -> dict[str, Tensor]:
         """The state dict of the network that validation saw."""
@@ -236,7 +273,7 @@ class Training:
         if self.averaged:
             self.averaged.load_state_dict(_below("averaged.", tensors))
         self.epoch, self.val_losses = int(meta["epoch"]), list(meta["val_losses"])
-        self.micro_batch = int(meta["micro_batch"])
+        self.micro_batch = min(int(meta["micro_batch"]), self.micro_batch)
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

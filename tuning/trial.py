@@ -19,6 +19,7 @@ from cluster.session import machine_is_going
 from datasets import Splits
 from tuning.classifier import Format
 from tuning.costs import architecture_costs, training_costs
+from tuning.data_parallel import together
 from tuning.seeds import derive_seed
 from tuning.spec import METRIC, MODEL, HParams, StudySpec, model_options
 from tuning.storage import Storage
@@ -42,12 +43,17 @@ class TrialSetup:
     storage: Storage
     cpus: float
     device: str
-    gpus: float = 0.0
+    gpus: float = 0.0  # of a trial; with several, a process trains on each
     by_model: Mapping[str, TrialSetup] = field(default_factory=dict)
 
     def of(self, config: Mapping[str, Any]) -> TrialSetup:
         """The setup of the configuration's architecture."""
         return self.by_model[config[MODEL]] if self.by_model else self
+
+    @property
+    def processes(self) -> int:
+        """How many train a trial together."""
+        return max(int(self.gpus), 1)
 
     def limited(self, trial: Resources) -> TrialSetup:
         """The setup of trials with these resources."""
@@ -56,7 +62,7 @@ class TrialSetup:
 
     def training(self, config: Mapping[str, Any], seed: int, *, format: Format | None = None) -> Training:
         """A training of the configuration from scratch; the same seed gives the same initial weights and batches."""
-        torch.set_num_threads(max(int(self.cpus), 1))
+        torch.set_num_threads(max(int(self.cpus / self.processes), 1))
         if self.device == "cuda" and 0 < self.gpus < 1:
             torch.cuda.set_per_process_memory_fraction(self.gpus)  # a trial that wants more harms itself alone
         torch.manual_seed(derive_seed(seed, "weights"))
@@ -124,13 +130,17 @@ def run_trial(config: dict[str, Any], setup: TrialSetup) -> None:
     that takes little of its time, before it reports them: the scheduler may end the trial at any report. A worker that
     takes over a trial goes on from its state. On a machine that will be taken away it saves after its epoch and leaves.
     """
-    _train(config, setup.of(config), setup.spec.seed)
+    own = setup.of(config)
+    with together(own, config, own.spec.seed):
+        _train(config, own, own.spec.seed)
 
 
 def run_level(config: dict[str, Any], setups: Mapping[str, TrialSetup]) -> None:
     """Trains one level of a one-factor study, all of whose hyperparameters are fixed, with one seed."""
     setup = setups[config["level"]]
-    _train({}, setup, derive_seed(setup.spec.seed, "replicate", config["replicate"]))
+    seed = derive_seed(setup.spec.seed, "replicate", config["replicate"])
+    with together(setup, {}, seed):
+        _train({}, setup, seed)
 
 
 def _train(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
