@@ -7,6 +7,8 @@ from typing import Any
 
 import ray
 import yaml
+from ray._private.state import actors
+from ray._private.worker import global_worker
 from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -54,6 +56,22 @@ def pending(trial: Resources) -> int:
         for entry in demand.bundles_by_count
         if entry.bundle.get("CPU", 0) == trial.cpus and entry.bundle.get("GPU", 0) == trial.gpus
     )
+
+
+def staying() -> set[str]:
+    """The ids of the nodes that are there and have not been told to go."""
+    return {node["NodeID"] for node in _alive()} - draining()
+
+
+def draining() -> set[str]:
+    """The ids of the nodes that will be taken away: a spot notice, or the autoscaler's."""
+    return {str(node) for node in global_worker.gcs_client.get_draining_nodes()}
+
+
+def of_actor(actor: str) -> str | None:
+    """The id of the node that an actor runs or ran on, if it ever did."""
+    node: str | None = actors(actor).get("Address", {}).get("NodeID")
+    return node or None
 
 
 def _alive() -> list[Mapping[str, Any]]:

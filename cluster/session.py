@@ -116,10 +116,10 @@ def call_on_worker(function: Callable[..., Result], *arguments: Any, address: st
 def machine_is_going() -> bool:
     """Whether the machine that this worker runs on will be taken away: a spot notice, or the autoscaler's."""
     import ray
-    from ray._private.worker import global_worker
 
-    here = ray.get_runtime_context().get_node_id()
-    return here in {str(node) for node in global_worker.gcs_client.get_draining_nodes()}
+    from cluster import nodes
+
+    return ray.get_runtime_context().get_node_id() in nodes.draining()
 
 
 def check_address(address: str) -> None:

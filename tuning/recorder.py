@@ -63,10 +63,16 @@ class Recorder(Callback):
         if len(self.log.records[number].epochs) == self.epochs:
             self._end(number, "completed", "")
 
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Tells of another attempt, or that there will be none: Ray Tune itself gives no trial up."""
+        judgement = self.scheduler.failures.judgements[trial.trial_id]
+        if judgement.ended:
+            self.on_trial_error(iteration, trials, trial)
+        else:
+            self.log.emit(judgement.event, trial=trial_number(str(trial)), reason=_reason(trial))
+
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        traceback = Path(trial.error_file).read_text().strip()  # of the worker; its last line says what went wrong
-        print(traceback)  # goes to the study's log file
-        self._end(trial_number(str(trial)), "failed", traceback.splitlines()[-1])
+        self._end(trial_number(str(trial)), "failed", _reason(trial))
 
     def _go_on(self, number: int, result: dict[str, Any], decision: Decision | None) -> None:
         if decision:
@@ -97,3 +103,10 @@ class Recorder(Callback):
 
     def _folder(self, number: int) -> Path:
         return self.folder / "trials" / trial_name(number)
+
+
+def _reason(trial: Trial) -> str:
+    """The last line of what the worker said; all of it goes to the study's log file."""
+    traceback = Path(trial.error_file).read_text().strip()
+    print(traceback)
+    return traceback.splitlines()[-1].strip()
