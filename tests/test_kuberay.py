@@ -9,6 +9,7 @@ import pytest
 from kuberay_rules import Recipe, load, of_kind, pods, problems
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
+from cluster import spot_notice
 from tuning import options
 
 
@@ -83,6 +84,15 @@ def test_ray_reads_its_autoscaling_from_it() -> None:
     assert (head["resources"]["CPU"], head["max_workers"]) == (0, 0)
     assert (gpu["resources"]["CPU"], gpu["resources"]["GPU"], gpu["min_workers"], gpu["max_workers"]) == (4, 1, 0, 8)
     assert config["idle_timeout_minutes"] == 5
+
+
+def test_a_worker_leaves_within_its_grace_period() -> None:
+    (group,) = load()["raycluster.yaml"][0]["spec"]["workerGroupSpecs"]
+    (container,) = group["template"]["spec"]["containers"]
+    python, flag, module, *words = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert (python, flag, module) == ("python", "-m", "cluster.spot_notice")
+    assert spot_notice.arguments(words).source == "now"
+    assert group["template"]["spec"]["terminationGracePeriodSeconds"] >= spot_notice.NOTICE_SECONDS + 30
 
 
 def test_its_study_is_one_that_we_can_run_there() -> None:
