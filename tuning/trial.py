@@ -17,6 +17,7 @@ from ray import tune
 import models
 from cluster.resources import Resources
 from cluster.session import machine_is_going
+from cluster.versions import Versions, check, own
 from datasets import Splits
 from tuning import checkpoint
 from tuning.classifier import Format
@@ -45,6 +46,7 @@ class TrialSetup:
     device: str
     gpus: float = 0.0
     by_model: Mapping[str, TrialSetup] = field(default_factory=dict)
+    versions: Versions = field(default_factory=own)  # of the driver
 
     def of(self, config: Mapping[str, Any]) -> TrialSetup:
         """The setup of the configuration's architecture."""
@@ -125,6 +127,7 @@ def run_level(config: dict[str, Any], setups: Mapping[str, TrialSetup]) -> None:
 
 
 def _train(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
+    check(setup.versions)
     number = trial_number(tune.get_context().get_trial_name())
     folder = setup.folder / "trials" / trial_name(number)
     training, goals = setup.training(config, seed), setup.spec.goals
