@@ -82,7 +82,7 @@ def drain(cluster: str, node: str, why: str, deadline: float) -> None:
     Raises:
         ConnectionError: it cannot be told, or will not hear of it.
     """
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.core.generated import autoscaler_pb2
     from ray.exceptions import RpcError
 
