@@ -52,7 +52,7 @@ def local_resources() -> Resources:
 
 @contextmanager
 def session(address: str) -> Iterator[Cluster]:
-    """Starts (`local`) or joins (`auto`, `HOST:PORT`, `ray://HOST:PORT`) a cluster; gives what it has and could have.
+    """Starts (`local`) or joins (`auto`, `HOST:PORT`) a cluster; gives what it has and could have.
 
     A joined cluster gets our code for as long as the session lasts, and is left as it was found. A connection that the
     caller has already made is used and stays open. See `check_address` for what the address may be.
@@ -131,9 +131,15 @@ def check_address(address: str) -> None:
     """
     if address in ("local", "auto"):
         return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address.startswith("ray://"):
+        raise ValueError(
+            f"address {address} is that of a Ray Client, through which Ray Tune takes the search away from the study's "
+            "journal and MLflow to the cluster; give HOST:PORT on one of its nodes, or leave the study to it with "
+            "python -m tuning.jobs submit"
+        )
+    host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"address must be local, auto, HOST:PORT or ray://HOST:PORT, got {address!r}")
+        raise ValueError(f"address must be local, auto or HOST:PORT, got {address!r}")
     try:
         socket.create_connection((host, int(port)), timeout=PROBE_SECONDS).close()
     except OSError as error:
