@@ -56,5 +56,6 @@ def test_trials_on_machines_that_go_and_on_machines_that_stay(tmp_path: Path) ->
         3: ["again", "failed"],
     }
     reasons = {event["trial"]: event["reason"] for event in events if event.get("outcome") == "failed"}
+    assert {event["reason"] for event in events if event["event"] == "moved"} == {"its machine is gone or told to go"}
     assert "its worker process has died" in reasons[1]
     assert reasons[3] == "RuntimeError: attempt 1"

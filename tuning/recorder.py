@@ -69,7 +69,9 @@ class Recorder(Callback):
         if judgement.ended:
             self.on_trial_error(iteration, trials, trial)
         else:
-            self.log.emit(judgement.event, trial=trial_number(str(trial)), reason=_reason(trial))
+            said = _reason(trial)  # by Ray, of a machine that is lost at length and mostly of something else
+            reason = "its machine is gone or told to go" if judgement.moved else said
+            self.log.emit(judgement.event, trial=trial_number(str(trial)), reason=reason)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._end(trial_number(str(trial)), "failed", _reason(trial))
