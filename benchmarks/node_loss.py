@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks.kill_resume import alive, descendants, mlflow_runs, start
 from cluster.session import apply_settings
+from cluster.spot_notice import drain
 from tuning.journal import Event, read
 from tuning.record import ENDED, replay
 
@@ -53,16 +54,9 @@ def kill(cluster: Any, node: Any) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def drain(cluster: Any, node: Any) -> None:
-    """The notice, then the end; what runs there has that long to leave."""
-    from ray._raylet import GcsClient
-    from ray.core.generated import autoscaler_pb2
-
-    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
-    deadline = int(1000 * (time.time() + NOTICE_SECONDS))
-    accepted, message = GcsClient(address=cluster.address).drain_node(node.node_id, reason, "spot notice", deadline)
-    if not accepted:
-        raise RuntimeError(f"the cluster does not drain: {message}")
+def notice(cluster: Any, node: Any) -> None:
+    """Of the end; what runs there has that long to leave."""
+    drain(cluster.address, node.node_id, "spot notice", time.time() + NOTICE_SECONDS)
 
 
 def freeze(cluster: Any, node: Any) -> None:
@@ -111,14 +105,14 @@ def study(folder: Path, trials: int, seed: int) -> dict[str, Any]:
     journal, told = folder / "results" / NAME / "journal.jsonl", dict[str, Any]()
     try:
         wait(lambda: journal.exists() and sum(e["event"] == "report" for e in events_of(journal)) >= 3, process)
-        for act in (kill, drain, freeze):
+        for act in (kill, notice, freeze):
             node = wait(lambda: next((node for node in nodes if busy(node)), None), process)
             nodes.remove(node)
             moment = time.time()
             act(cluster, node)
             nodes.append(cluster.add_node(num_cpus=1))
             time.sleep(FREEZE_SECONDS)
-            if act is drain:
+            if act is notice:
                 kill(cluster, node)
             if act is freeze:
                 thaw(node)

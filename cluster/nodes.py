@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ray
+import requests
 import yaml
+from ray._private.state import actors
+from ray._private.worker import global_worker
+from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
+from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
 from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -15,6 +22,7 @@ from cluster.versions import Versions, difference, own
 
 ANSWER_SECONDS = 90.0  # for a first worker process on each node
 LIMITS = ("available_node_types", "head_node_type", "max_workers")  # and no more: the rest may hold secrets
+NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")  # of the pod, on Kubernetes
 HEAD = "node:__internal_head__"  # how Ray marks the head among a node's resources
 
 
@@ -56,6 +64,22 @@ def pending(trial: Resources) -> int:
     )
 
 
+def staying() -> set[str]:
+    """The ids of the nodes that are there and have not been told to go."""
+    return {node["NodeID"] for node in _alive()} - draining()
+
+
+def draining() -> set[str]:
+    """The ids of the nodes that will be taken away: a spot notice, or the autoscaler's."""
+    return {str(node) for node in global_worker.gcs_client.get_draining_nodes()}
+
+
+def of_actor(actor: str) -> str | None:
+    """The id of the node that an actor runs or ran on, if it ever did."""
+    node: str | None = actors(actor).get("Address", {}).get("NodeID")
+    return node or None
+
+
 def _alive() -> list[Mapping[str, Any]]:
     """Ray's records of the nodes, the head first."""
     alive = [node for node in ray.nodes() if node["Alive"]]
@@ -85,9 +109,12 @@ def _autoscaler_config(gcs_address: str) -> dict[str, Any] | None:
     """Runs on the head, where the autoscaler reads its configuration from a file that its command line names.
 
     Ray 2.60 tells nobody else how far a cluster may grow: neither its status nor its key-value store holds the limits.
+    On Kubernetes the autoscaler runs beside the head and asks the API server, which the head may do as well.
     """
     import psutil  # comes with Ray
 
+    if name := os.environ.get("RAY_CLUSTER_NAME"):  # set by KubeRay
+        return _kuberay_config(name, os.environ.get("RAY_CLUSTER_NAMESPACE") or NAMESPACE.read_text().strip())
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
         paths = [word.partition("=")[2] for word in words if word.startswith("--autoscaling-config=")]
@@ -96,3 +123,16 @@ def _autoscaler_config(gcs_address: str) -> dict[str, Any] | None:
                 config = yaml.safe_load(file)
             return {key: config[key] for key in LIMITS if key in config}
     return None
+
+
+def _kuberay_config(name: str, namespace: str) -> dict[str, Any] | None:
+    try:
+        cluster = KubernetesHttpApiClient(namespace).get(f"rayclusters/{name}")
+    except requests.HTTPError as error:
+        if error.response is not None and error.response.status_code == requests.codes.forbidden:
+            return None  # KubeRay gives a head rights when it has an autoscaler
+        raise
+    if not cluster["spec"].get("enableInTreeAutoscaling"):
+        return None
+    config = _derive_autoscaling_config_from_ray_cr(cluster)
+    return {key: config[key] for key in LIMITS}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from cluster.resources import Cluster, Resources
 
 Result = TypeVar("Result")
 
-PROBE_SECONDS = 5.0
+PROBE_SECONDS, HANDSHAKE_SECONDS = 5.0, 2.0
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray sets in a job
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("cluster", "datasets", "models", "search_spaces", "tuning")  # our code, as workers need it
@@ -52,7 +53,7 @@ def local_resources() -> Resources:
 
 @contextmanager
 def session(address: str) -> Iterator[Cluster]:
-    """Starts (`local`) or joins (`auto`, `HOST:PORT`, `ray://HOST:PORT`) a cluster; gives what it has and could have.
+    """Starts (`local`) or joins (`auto`, `HOST:PORT`) a cluster; gives what it has and could have.
 
     A joined cluster gets our code for as long as the session lasts, and is left as it was found. A connection that the
     caller has already made is used and stays open. See `check_address` for what the address may be.
@@ -116,10 +117,10 @@ def call_on_worker(function: Callable[..., Result], *arguments: Any, address: st
 def machine_is_going() -> bool:
     """Whether the machine that this worker runs on will be taken away: a spot notice, or the autoscaler's."""
     import ray
-    from ray._private.worker import global_worker
 
-    here = ray.get_runtime_context().get_node_id()
-    return here in {str(node) for node in global_worker.gcs_client.get_draining_nodes()}
+    from cluster import nodes
+
+    return ray.get_runtime_context().get_node_id() in nodes.draining()
 
 
 def check_address(address: str) -> None:
@@ -131,12 +132,37 @@ def check_address(address: str) -> None:
     """
     if address in ("local", "auto"):
         return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address.startswith("ray://"):
+        raise ValueError(
+            f"address {address} is that of a Ray Client, through which Ray Tune takes the search away from the study's "
+            "journal and MLflow to the cluster; give HOST:PORT on one of its nodes, or leave the study to it with "
+            "python -m tuning.jobs submit"
+        )
+    host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"address must be local, auto, HOST:PORT or ray://HOST:PORT, got {address!r}")
+        raise ValueError(f"address must be local, auto or HOST:PORT, got {address!r}")
     try:
-        socket.create_connection((host, int(port)), timeout=PROBE_SECONDS).close()
+        encrypts = _encrypts(host, int(port))
     except OSError as error:
         raise ConnectionError(
             f"no Ray cluster answers at {address} ({error}); start one or use --address local"
         ) from error
+    if encrypts and os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):
+        raise ConnectionError(
+            f"the cluster at {address} uses TLS; set RAY_USE_TLS=1, RAY_TLS_SERVER_CERT, RAY_TLS_SERVER_KEY and "
+            "RAY_TLS_CA_CERT as cluster/README.md says"
+        )
+
+
+def _encrypts(host: str, port: int) -> bool:
+    """Whether who listens there speaks TLS: a Ray that does lets others wait for minutes, without a word."""
+    with socket.create_connection((host, port), timeout=PROBE_SECONDS) as connection:
+        connection.settimeout(HANDSHAKE_SECONDS)
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # no word is exchanged after the handshake
+        context.set_alpn_protocols(["h2"])
+        try:
+            context.wrap_socket(connection).close()
+        except OSError:
+            return False
+    return True

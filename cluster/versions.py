@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import metadata
 
 
@@ -17,6 +19,7 @@ class Versions:
     torch: str
 
 
+@cache
 def own() -> Versions:
     """Those of this process; builds for other hardware, such as 2.15.0+cpu, count as the same."""
     return Versions(python=platform.python_version(), ray=_installed("ray"), torch=_installed("torch"))
@@ -32,6 +35,16 @@ def difference(driver: Versions, nodes: Mapping[str, Versions]) -> str | None:
             where = "; ".join(f"{other} on {', '.join(sorted(names))}" for other, names in sorted(others.items()))
             return f"{package} is {version} here but {where}; install the same version on all of them"
     return None
+
+
+def check(driver: Versions) -> None:
+    """For a node that joined a cluster when its study had begun.
+
+    Raises:
+        RuntimeError: this process runs other versions than the driver.
+    """
+    if differs := difference(driver, {f"node {socket.gethostname()}": own()}):
+        raise RuntimeError(f"this node joined the study with other versions: {differs}")
 
 
 def _installed(package: str) -> str:

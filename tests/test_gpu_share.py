@@ -3,15 +3,19 @@
 from pathlib import Path
 
 import pytest
+import ray
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import datasets
 import search_spaces
 from tuning.classifier import Format
-from tuning.gpu_share import GAIN, Probe, best, next_to_try, probe
+from tuning.errors import NoResources
+from tuning.gpu_share import GAIN, Probe, answers, best, next_to_try, probe
 from tuning.spec import StudySpec
 from tuning.storage import Storage
+from tuning.training import OutOfMemory
 from tuning.trial import TrialSetup
 
 GIB = 2**30
@@ -51,6 +55,24 @@ def test_split_batches_are_no_choice_unless_nothing_else_fits() -> None:
     assert best([*probes(100), split]).trials == 1
     alone = Probe(trials=1, images_per_second=50, memory=GIB, whole=False)
     assert best([alone]) is alone
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [OutOfMemory, torch.OutOfMemoryError])
+def test_a_trial_that_does_not_fit_is_refused_in_one_line(ray_session: None, kind: type[Exception]) -> None:
+    def full(why: Exception) -> None:
+        raise why
+
+    task = ray.remote(full).options(num_cpus=0.1)
+    why = kind("not even 8 images of 999x999 fit into cuda:0\nand more")
+    with pytest.raises(
+        NoResources, match=r"^not even one trial fits into a GPU with vgg19: not even 8 images of .*"
+    ) as e:
+        answers([task.remote(why)], "vgg19")
+    assert "\n" not in str(e.value)
+    assert e.value.exit_code == 7
+    with pytest.raises(ZeroDivisionError):
+        answers([task.remote(ZeroDivisionError())], "vgg19")
 
 
 @pytest.mark.slow

@@ -1,7 +1,14 @@
 """The recipe for Kubernetes is right by the rules of `kuberay_rules`, each of which finds what it is there for."""
 
+import json
+import os
 import re
 import shlex
+import ssl
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +16,9 @@ import pytest
 from kuberay_rules import Recipe, load, of_kind, pods, problems
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
+from cluster import spot_notice
+from cluster.nodes import LIMITS
+from cluster.resources import Cluster, NodeType, Resources, autoscaling, concurrency
 from tuning import options
 
 
@@ -83,6 +93,72 @@ def test_ray_reads_its_autoscaling_from_it() -> None:
     assert (head["resources"]["CPU"], head["max_workers"]) == (0, 0)
     assert (gpu["resources"]["CPU"], gpu["resources"]["GPU"], gpu["min_workers"], gpu["max_workers"]) == (4, 1, 0, 8)
     assert config["idle_timeout_minutes"] == 5
+    head = Resources(cpus=0)
+    known = autoscaling((head,), config)
+    assert known == Cluster(
+        nodes=(head,), types=(NodeType(resources=Resources(cpus=4, gpus=1), most=8),), max_workers=8
+    )
+    assert concurrency(known, Resources(cpus=4, gpus=0.5), trials=40) == 8
+
+
+class Api(BaseHTTPRequestHandler):
+    """The API server of Kubernetes, as far as a head that reads its RayCluster knows it."""
+
+    def do_GET(self) -> None:
+        well = self.path == "/apis/ray.io/v1/namespaces/tuning/rayclusters/tuning"
+        cluster = load()["raycluster.yaml"][0]
+        cluster["metadata"]["namespace"] = "tuning"
+        self.send_response(200 if well else 403)
+        self.end_headers()
+        self.wfile.write(json.dumps(cluster if well else {}).encode())
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        pass
+
+
+def test_the_head_asks_kubernetes_how_far_its_cluster_may_grow(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    make = "openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 1 -subj /CN=api"
+    extra = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    subprocess.run([*make.split(), *extra], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        pod = {
+            "RAY_CLUSTER_NAMESPACE": "tuning", "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+            "KUBERNETES_SERVICE_PORT_HTTPS": str(server.server_port), "RAY_KUBERAY_CA_CERT_PATH": str(certificate),
+            "RAY_KUBERAY_CLIENT_CERT_PATH": str(certificate), "RAY_KUBERAY_CLIENT_KEY_PATH": str(key),
+        }  # fmt: skip
+        allowed, forbidden = (limits({**pod, "RAY_CLUSTER_NAME": name}) for name in ("tuning", "another"))
+        server.shutdown()
+        thread.join()
+    assert allowed is not None
+    assert set(allowed) == set(LIMITS)
+    assert autoscaling((Resources(cpus=0),), allowed).most_nodes == 9
+    assert forbidden is None
+
+
+def limits(pod: dict[str, str]) -> dict[str, Any] | None:
+    """What a process in such a pod finds out."""
+    code = "import json; from cluster.nodes import _autoscaler_config; print(json.dumps(_autoscaler_config('')))"
+    head = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **pod}, capture_output=True, text=True, timeout=100
+    )
+    assert head.returncode == 0, head.stderr
+    found: dict[str, Any] | None = json.loads(head.stdout.splitlines()[-1])
+    return found
+
+
+def test_a_worker_leaves_within_its_grace_period() -> None:
+    (group,) = load()["raycluster.yaml"][0]["spec"]["workerGroupSpecs"]
+    (container,) = group["template"]["spec"]["containers"]
+    python, flag, module, *words = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert (python, flag, module) == ("python", "-m", "cluster.spot_notice")
+    assert spot_notice.arguments(words).source == "now"
+    assert group["template"]["spec"]["terminationGracePeriodSeconds"] >= spot_notice.NOTICE_SECONDS + 30
 
 
 def test_its_study_is_one_that_we_can_run_there() -> None:

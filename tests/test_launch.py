@@ -113,7 +113,7 @@ MISTAKES = [
     (["--space", "levels.yaml", "--set", "constraints=latency_ms<5"], 2, "--set constraints is for searches"),
     (["--model", "resnet20", "--space", "space.yaml"], 2, "space.yaml, line 2: unknown hyperparameter 'lrr'"),
     (["--model", "resnet20", "--space", "nowhere.yaml"], 2, "there is no file nowhere.yaml; one-factor studies"),
-    (["--model", "resnet20", "--address", "nowhere"], 2, "address must be local, auto, HOST:PORT"),
+    (["--model", "resnet20", "--address", "nowhere"], 2, "address must be local, auto or HOST:PORT"),
     (["--model", "resnet20", "--tracking-uri", "file:./mlruns"], 2, "tracking_uri must be sqlite:///FILE.db or http"),
     (["--model", "resnet20", "--tracking-uri", "sqlite:///no/such/x.db"], 2, "names no file in an existing folder"),
     (["--model", "resnet20", "--results-dir", "file"], 2, "cannot write to"),

@@ -16,6 +16,8 @@ from ray.autoscaler._private.gcp.config import get_node_type
 from ray.autoscaler._private.gcp.node import GCPNodeType
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from cluster import spot_notice
+
 ROOT = Path(__file__).parent.parent
 CLUSTER = ROOT / "cluster"
 BIN = Path(sys.executable).parent
@@ -54,6 +56,7 @@ case "$*" in
     *" describe "*) grep -qF -- "$(sed 's/ describe / create /' <<< "$*")" "$LOG" ;;
 esac
 """
+WATCH = "bash ~/project/setup/worker.sh {}"
 MAKE_VENV = 'mkdir -p ~/venv/bin && cp "$(dirname "$0")/pip" ~/venv/bin/pip && cp "$0" ~/venv/bin/python'
 GCP_ARGUMENTS = ("my-project", "us-central1-a", "203.0.113.7/32")
 
@@ -121,6 +124,9 @@ def test_head_and_workers_are_set_up_alike(cloud: str) -> None:
     (join,) = (command for command in config["worker_start_ray_commands"] if "ray start" in command)
     assert "RAY_AUTH_MODE=token" in start.split()
     assert "RAY_AUTH_MODE=token" in join.split()
+    # a watcher that is replaced leaves with the node that it sees: none at that time
+    places = [config["worker_start_ray_commands"].index(c) for c in ("~/venv/bin/ray stop", WATCH.format(cloud), join)]
+    assert places == [0, 1, 2]
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
@@ -150,7 +156,7 @@ def test_its_commands_fail_when_a_part_fails(cloud: str, tmp_path: Path) -> None
 
 
 def test_the_scripts_are_sound() -> None:
-    assert len(SCRIPTS) == 4
+    assert len(SCRIPTS) == 5
     check = subprocess.run([BIN / "shellcheck", *SCRIPTS], capture_output=True, text=True)
     assert (check.returncode, check.stdout) == (0, "")
     for script in SCRIPTS:
@@ -202,6 +208,20 @@ def test_a_node_is_prepared_as_often_as_one_likes(tmp_path: Path) -> None:
     assert runs[0] == runs[1]
     assert not any("mount -t" in call or call.startswith("python3") for call in runs[0])  # both are there already
     assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_a_worker_runs_the_watcher_as_it_wants_to_be_called(cloud: str, tmp_path: Path) -> None:
+    worker = Machine(tmp_path, {"sudo": '[ "$1" = tee ] && cat > "$HOME/$(basename "$2")" || true'})
+    for _ in range(2):
+        result = worker.run(CLUSTER / "setup" / "worker.sh", cloud)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert worker.called()[-1] == "sudo systemctl restart spot-notice"
+    unit = (tmp_path / "spot-notice.service").read_text()
+    (command,) = re.findall(r"^ExecStart=.* -m cluster\.spot_notice (.*)$", unit, re.MULTILINE)
+    assert spot_notice.arguments(command.split()).source == cloud
+    assert "RAY_AUTH_MODE=token" in unit
+    assert float((tmp_path / "spot-notice.conf").read_text().partition("Sec=")[2]) == spot_notice.NOTICE_SECONDS
 
 
 @pytest.mark.parametrize("path", sorted(p for p in CLUSTER.rglob("*") if p.suffix in (".yaml", ".sh", ".md")))

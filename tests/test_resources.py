@@ -147,10 +147,15 @@ def test_this_machine_has_a_cpu() -> None:
     assert local_resources().cpus >= 1
 
 
-@pytest.mark.parametrize("address", ["", "nowhere", "host:", "host:port", ":6379", "ray://host", "h:99999"])
+@pytest.mark.parametrize("address", ["", "nowhere", "host:", "host:port", ":6379", "http://host", "h:99999"])
 def test_an_address_of_no_known_form_is_refused(address: str) -> None:
-    with pytest.raises(ValueError, match="address must be local, auto, HOST:PORT or ray://HOST:PORT"):
+    with pytest.raises(ValueError, match="address must be local, auto or HOST:PORT"):
         check_address(address)
+
+
+def test_a_ray_client_is_refused_with_what_to_use_instead() -> None:
+    with pytest.raises(ValueError, match=r"ray://head:10001 is .* give HOST:PORT .* python -m tuning\.jobs submit$"):
+        check_address("ray://head:10001")
 
 
 def test_known_forms_are_taken() -> None:
@@ -159,7 +164,6 @@ def test_known_forms_are_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as somebody:
         port = somebody.getsockname()[1]
         check_address(f"127.0.0.1:{port}")
-        check_address(f"ray://127.0.0.1:{port}")
 
 
 def test_a_connection_that_exists_is_used_and_stays(ray_session: None) -> None:

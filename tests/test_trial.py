@@ -1,5 +1,6 @@
 """Warm workers: a trial leaves nothing behind that the next one could notice."""
 
+import dataclasses
 import gc
 import hashlib
 import json
@@ -20,6 +21,7 @@ from ray import cloudpickle, tune
 from ray.tune.search import Searcher
 
 import datasets
+from cluster.versions import own
 from tuning.classifier import Format
 from tuning.spec import METRIC, StudySpec
 from tuning.storage import Storage
@@ -169,3 +171,16 @@ def test_a_cheap_state_is_saved_after_every_epoch_and_a_dear_one_after_some() ->
 
 def test_names_and_numbers_are_inverse() -> None:
     assert [trial_number(trial_name(number)) for number in (0, 7, 12345)] == [0, 7, 12345]
+
+
+def test_a_worker_with_other_versions_than_the_driver_refuses_the_trial(tmp_path: Path) -> None:
+    setup = TrialSetup(
+        spec=StudySpec(model="resnet20", name="x"), fixed={}, splits=datasets.load("digits", root="unused"),
+        format=Format(), storage=Storage(str(tmp_path), "x"), cpus=1, device="cpu",
+        versions=dataclasses.replace(own(), torch="9.9.0"),
+    )  # fmt: skip
+    there = cloudpickle.loads(cloudpickle.dumps(setup))
+    with pytest.raises(
+        RuntimeError, match=r"other versions: torch is 9\.9\.0 here but .* on node .*; install the same"
+    ):
+        run_trial(PLAIN, there)

@@ -8,7 +8,9 @@ from tuning.journal import Event
 from tuning.spec import StudySpec
 
 NAMES = {"epoch_budget": "the epoch budget", "time_budget": "the time budget", "gpu_hours": "the GPU-hours"}
-WHILE_SEARCHING = ("start", "report", "checkpoint", "go_on", "end", "budget")  # what comes after them takes no budget
+WHILE_SEARCHING = (  # what comes after them takes no budget
+    "start", "report", "checkpoint", "go_on", "moved", "again", "end", "budget",
+)  # fmt: skip
 
 
 @dataclass

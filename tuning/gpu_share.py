@@ -9,8 +9,11 @@ from typing import Any
 
 import ray
 import torch
+from ray.exceptions import RayTaskError
 
 from cluster.resources import Resources
+from tuning.errors import NoResources
+from tuning.training import OutOfMemory
 from tuning.trial import TrialSetup
 
 SECONDS = 5.0  # of training, of all at once
@@ -33,11 +36,20 @@ class Probe:
 def share_gpu(
     setup: TrialSetup, config: Mapping[str, Any], node: Resources, cpus: float
 ) -> tuple[Resources, list[Probe]]:
-    """What each trial gets of a node where as many share a GPU as do well together, at least `cpus`; and the probes."""
+    """What each trial gets of a node where as many share a GPU as do well together, at least `cpus`; and the probes.
+
+    Raises:
+        NoResources: not even one trial fits.
+    """
     probes: list[Probe] = []
     most = max(int(node.cpus / node.gpus / cpus), 1)
     while count := next_to_try(probes, most):
-        probes.append(probe(setup, config, count, cpus))
+        try:
+            probes.append(probe(setup, config, count, cpus))
+        except NoResources:
+            if not probes:
+                raise
+            break
     trials = best(probes).trials
     return Resources(cpus=max(cpus, float(int(node.cpus / node.gpus / trials))), gpus=1 / trials), probes
 
@@ -61,17 +73,40 @@ def best(probes: Sequence[Probe]) -> Probe:
 
 
 def probe(setup: TrialSetup, config: Mapping[str, Any], trials: int, cpus: float) -> Probe:
-    """Trains `config` in so many processes at once, each with `cpus` and an equal share of one GPU, if there is any."""
+    """Trains `config` in so many processes at once, each with `cpus` and an equal share of one GPU, if there is any.
+
+    Raises:
+        NoResources: they do not fit.
+    """
     gpus = 1 / trials if setup.device == "cuda" else 0
     gate = ray.remote(Gate).options(num_cpus=0).remote(trials)
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1)(_train)  # their processes give all memory back
     shared = ray.put(setup.limited(Resources(cpus=cpus, gpus=gpus)))
-    told = ray.get([task.remote(shared, dict(config), gate) for _ in range(trials)])
-    ray.kill(gate)
+    try:
+        told = answers([task.remote(shared, dict(config), gate) for _ in range(trials)], setup.spec.model)
+    finally:
+        ray.kill(gate)
     speeds, memories, totals, whole = zip(*told, strict=True)
     return Probe(
         trials=trials, images_per_second=sum(speeds), memory=max(memories), whole=all(whole), total=min(totals)
     )
+
+
+def answers(tasks: Sequence[Any], model: str) -> list[Any]:
+    """What the tasks give.
+
+    Raises:
+        NoResources: one of them has no memory for the architecture.
+    """
+    try:
+        told: list[Any] = ray.get(list(tasks))
+    except RayTaskError as error:
+        if not isinstance(error.cause, OutOfMemory | torch.OutOfMemoryError):
+            raise
+        fit = "not even one trial fits" if len(tasks) == 1 else f"{len(tasks)} trials do not fit"
+        why = str(error.cause).partition("\n")[0]
+        raise NoResources(f"{fit} into a GPU with {model}: {why}; choose smaller images or architectures") from error
+    return told
 
 
 class Gate:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
 
+from tuning.failures import IN_VAIN
 from tuning.front import pareto_front, ranked
 from tuning.record import ENDED, StudyLog
 from tuning.scheduler import Decision, RungScheduler
@@ -17,6 +18,8 @@ from tuning.trial import state_of, trial_name, trial_number
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
+
+LOST_IN_VAIN = f"it lost its machine {IN_VAIN} times without a new epoch"
 
 
 class Recorder(Callback):
@@ -65,10 +68,19 @@ class Recorder(Callback):
         if len(self.log.records[number].epochs) == self.epochs:
             self._end(number, "completed", "")
 
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Tells of another attempt, or that there will be none: Ray Tune itself gives no trial up."""
+        judgement = self.scheduler.failures.judgements[trial.trial_id]
+        if judgement.ended:
+            said = _reason(trial)
+            self._end(trial_number(str(trial)), "failed", LOST_IN_VAIN if judgement.moved else said)
+        else:
+            said = _reason(trial)  # by Ray, of a machine that is lost at length and mostly of something else
+            reason = "its machine is gone or told to go" if judgement.moved else said
+            self.log.emit(judgement.event, trial=trial_number(str(trial)), reason=reason)
+
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        traceback = Path(trial.error_file).read_text().strip()  # of the worker; its last line says what went wrong
-        print(traceback)  # goes to the study's log file
-        self._end(trial_number(str(trial)), "failed", traceback.splitlines()[-1])
+        self._end(trial_number(str(trial)), "failed", _reason(trial))
 
     def _go_on(self, number: int, result: dict[str, Any], decision: Decision | None) -> None:
         if decision:
@@ -96,3 +108,10 @@ class Recorder(Callback):
         if self.goals.several:
             worth |= {record.number for record in pareto_front(kept, self.goals)}
         return worth
+
+
+def _reason(trial: Trial) -> str:
+    """The last line of what the worker said; all of it goes to the study's log file."""
+    traceback = Path(trial.error_file).read_text().strip()
+    print(traceback)
+    return traceback.splitlines()[-1].strip()

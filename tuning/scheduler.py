@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from tuning.failures import Failures
 from tuning.objectives import RANKED, Objectives, Score, leading
 from tuning.seeds import derive_seed
 from tuning.spec import METRIC, MODEL, StudySpec
@@ -171,11 +172,18 @@ class RungScheduler(FIFOScheduler):
         super().__init__()
         self.rule, self.audit, self.seed, self.exempt = rule, audit, seed, frozenset(exempt)
         self.decisions: dict[object, Decision] = {}
+        self.failures = Failures()
         self.audited: set[object] = set()
         self._metric, self._goals = metric, goals
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return metric in (None, self._metric) and mode in (None, "max")
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Ray Tune, which would try for ever, adds a trial again after a failure; one that has failed ends here."""
+        if trial.run_metadata.error_filename and self.failures.add(trial).ended:
+            tune_controller.search_alg.on_trial_complete(trial.trial_id, error=True)
+            tune_controller.stop_trial(trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         key = result.get("trial", trial.trial_id)

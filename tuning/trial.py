@@ -16,6 +16,7 @@ from ray import tune
 import models
 from cluster.resources import Resources
 from cluster.session import machine_is_going
+from cluster.versions import Versions, check, own
 from datasets import Splits
 from tuning.classifier import Format
 from tuning.costs import architecture_costs, training_costs
@@ -45,6 +46,7 @@ class TrialSetup:
     device: str
     gpus: float = 0.0  # of a trial; with several, a process trains on each
     by_model: Mapping[str, TrialSetup] = field(default_factory=dict)
+    versions: Versions = field(default_factory=own)  # of the driver
 
     def of(self, config: Mapping[str, Any]) -> TrialSetup:
         """The setup of the configuration's architecture."""
@@ -144,6 +146,7 @@ def run_level(config: dict[str, Any], setups: Mapping[str, TrialSetup]) -> None:
 
 
 def _train(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
+    check(setup.versions)
     number = trial_number(tune.get_context().get_trial_name())
     training, goals, storage = setup.training(config, seed), setup.spec.goals, setup.storage
     costs = architecture_costs(training, goals.costs, storage)

@@ -95,7 +95,7 @@ def run_trials(
             name="tune",
             storage_path=str(storage.folder / ".ray"),
             callbacks=[Recorder(log, scheduler, remove, spec, keep), Waiting(log, trial, cluster)],
-            failure_config=tune.FailureConfig(max_failures=1),
+            failure_config=tune.FailureConfig(max_failures=-1),  # the scheduler ends those that fail by themselves
             stop=stopper,
             verbose=0,
         ),
