@@ -255,6 +255,13 @@ def test_a_study_in_an_object_store_goes_on_on_another_machine(object_store: Add
     events = [json.loads(line.partition(b" ")[2]) for line in storage.read(JOURNAL).splitlines()]
     assert [e["trial"] for e in events if e["event"] == "start"] == [0, 1, 2, 3, 4]
     assert storage.exists("trials/trial_0000/best.safetensors"), "the published recipe's"
+    storage.remove(STUDY_FILE)
+    gone = launch(tmp_path / "two", *LAUNCH, *settings, "--trials", "3", "--name", "moving", "--results-dir", place)
+    assert gone.returncode == 2
+    assert "that has not come there: send it with --resume moving" in gone.stderr
+    back = launch(tmp_path / "two", "--resume", "moving", "--results-dir", place)
+    assert back.returncode == 0
+    assert storage.exists(STUDY_FILE)
     unknown = launch(tmp_path / "two", "--resume", "nothing", "--results-dir", place)
     assert unknown.returncode == 2
     assert "there are: moving" in unknown.stderr

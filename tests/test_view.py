@@ -130,3 +130,12 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_a_configuration_on_one_line() -> None:
     assert describe({"lr": 0.0123456, "batch_size": 32, "kind": "a"}) == "lr 0.0123, batch_size 32, kind a"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_trial_that_begins_again_is_told_with_the_reason(terminal: bool) -> None:
+    shown, _, screen = view(terminal)
+    shown({"event": "moved", "trial": 3, "reason": "its machine is gone"}, records(record(3, 2)))
+    shown({"event": "again", "trial": 2, "reason": "RuntimeError: no"}, records(record(2, 2)))
+    assert "trial 3 moves: its machine is gone\n" in screen.getvalue()
+    assert "trial 2 is tried again: RuntimeError: no\n" in screen.getvalue()

@@ -199,7 +199,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.epilog = "All other flags are those of python -m tuning.launch; --max-share 0.5 leaves half to others."
         sub.add_argument("--name" if command is submit else "name", metavar="NAME", help="of the study")
         sub.add_argument("--folder", metavar="DIR", help="on the cluster, from its home folder; all paths are relative "
-                         f"to it, and all nodes must share it (default: {FOLDER})")  # fmt: skip
+                         "to it; all nodes must share it, but for a --results-dir and --dataset of an object store "
+                         f"(default: {FOLDER})")  # fmt: skip
     for name, command in (("status", status), ("logs", logs), ("stop", stop)):
         add(name, command).add_argument("name", metavar="NAME", help="of the study")
     return parser

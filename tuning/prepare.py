@@ -240,7 +240,11 @@ def _check_name(spec: StudySpec, space: Spaces | OneFactor) -> None:
     """That there is no such study yet; names what is asked otherwise than there."""
     storage = storage_of(spec)
     if not storage.exists(STUDY_FILE):
-        storage.clear()
+        if storage.remote and (storage.folder / STUDY_FILE).exists():
+            raise ValueError(
+                f"there is no study {spec.name!r} in {storage.results_dir}, but one in {storage.folder} that has not "
+                f"come there: send it with --resume {spec.name}, delete that folder, or choose another --name"
+            )
         return
     from tuning import study_file  # imports torch
 

@@ -137,8 +137,11 @@ class Storage:
         return not self.exists(JOURNAL) or own.read_bytes().startswith(self.read(JOURNAL))
 
     def holds_all(self) -> bool:
-        """Whether the journal of this machine's copy has come to where it is kept."""
-        return not self.remote or self.read(JOURNAL) == (self.folder / JOURNAL).read_bytes()
+        """Whether the study of this machine's copy has come to where it is kept."""
+        if not self.remote:
+            return True
+        there = all(self.exists(name) for name in (STUDY_FILE, JOURNAL))
+        return there and self.read(JOURNAL) == (self.folder / JOURNAL).read_bytes()
 
     def listing(self, folder: str = "") -> dict[str, float]:
         """The files in the object store that lie in a folder of the study, with the time each was written."""
@@ -163,11 +166,6 @@ class Storage:
             system, path = self._there(name)
             with system.open_input_stream(path) as stream:
                 return bytes(stream.read())
-
-    def clear(self) -> None:
-        """Forgets what this machine knows of a study that is not in the object store any more."""
-        if self.remote:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _there(self, name: str) -> tuple[FileSystem, str]:
         system, base = opened(self.results_dir)

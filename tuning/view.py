@@ -19,6 +19,7 @@ from tuning.record import ENDED, Records, TrialRecord, recipe_of
 from tuning.spec import METRIC, StudySpec
 
 REFRESH_PER_SECOND = 4
+ANOTHER_ATTEMPT = {"moved": "moves", "again": "is tried again"}
 
 
 class View:
@@ -65,6 +66,8 @@ class View:
             self.waiting = event["what"]
             if self.waiting and not self.console.is_terminal:
                 self._line(self.waiting)
+        if event["event"] in ANOTHER_ATTEMPT:
+            self._line(f"trial {event['trial']} {ANOTHER_ATTEMPT[event['event']]}: {event['reason']}")
         if event["event"] == "end" and not self.console.is_terminal:
             record = records[event["trial"]]
             how = record.reason if record.outcome == "stopped" else f"{record.outcome} {record.reason}".strip()
