@@ -25,13 +25,16 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 ray.init(sys.argv[1], logging_level="ERROR")
 from cluster.session import machine_is_going
 (worker,) = (node["NodeID"] for node in ray.nodes() if "node:__internal_head__" not in node["Resources"])
-def trial():
-    while not machine_is_going():
-        time.sleep(0.1)
-    return "left"
-task = ray.remote(trial).options(num_cpus=1, scheduling_strategy=On(worker, soft=False)).remote()
-print(worker, flush=True)
-print(ray.get(task), flush=True)
+class Trial:
+    def runs_on(self):
+        return worker
+    def run(self):
+        while not machine_is_going():
+            time.sleep(0.1)
+        return "left"
+trial = ray.remote(Trial).options(num_cpus=1, scheduling_strategy=On(worker, soft=False)).remote()
+print(ray.get(trial.runs_on.remote()), flush=True)
+print(ray.get(trial.run.remote()), flush=True)
 """
 
 
