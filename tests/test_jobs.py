@@ -136,9 +136,11 @@ def test_a_mistake_in_the_flags_is_one_line(arguments: tuple[str, ...], capsys: 
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_nobody_at_the_dashboard_is_exit_code_3(capsys: Said) -> None:
+@pytest.mark.parametrize("place", [0, 1])
+def test_nobody_at_the_dashboard_is_exit_code_3(place: int, capsys: Said) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    assert main(["--dashboard", f"http://127.0.0.1:{port}", "list"]) == 3
+    where = ["--dashboard", f"http://127.0.0.1:{port}"]
+    assert main([*where, "list"] if place == 0 else ["list", *where]) == 3
     assert capsys.readouterr().err.startswith(f"error: the job server at http://127.0.0.1:{port} does not answer")

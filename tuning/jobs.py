@@ -184,13 +184,14 @@ def _when(job: JobDetails) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = options.Parser(prog="python -m tuning.jobs", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--dashboard", metavar="URL", default=DASHBOARD,
-                        help="of the cluster's head, here or through a tunnel (default: %(default)s)")  # fmt: skip
+    where = f"of the cluster's head, here or through a tunnel (default: {DASHBOARD})"
+    parser.add_argument("--dashboard", metavar="URL", default=DASHBOARD, help=where)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=options.Parser)
 
     def add(name: str, command: Callable[..., None]) -> Any:
         sub = commands.add_parser(name, help=command.__doc__, description=command.__doc__, allow_abbrev=False)
         sub.set_defaults(command=command)
+        sub.add_argument("--dashboard", metavar="URL", default=argparse.SUPPRESS, help=where)  # before or after COMMAND
         return sub
 
     add("list", listing)
