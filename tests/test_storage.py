@@ -204,7 +204,7 @@ def test_saving_outlasts_a_store_that_is_away_for_some_seconds(object_store: Add
     server.stop()
     saving = threading.Thread(target=storage.save, args=("trials/trial_0000/best.safetensors", TENSORS, {}))
     saving.start()
-    time.sleep(3)
+    time.sleep(10)  # PyArrow by itself gives up after about 4
     assert saving.is_alive()
     again = ThreadedMotoServer(ip_address=host, port=port, verbose=False)
     again.start()

@@ -25,7 +25,7 @@ from cluster.versions import own
 from tuning.classifier import Format
 from tuning.spec import METRIC, StudySpec
 from tuning.storage import Storage
-from tuning.trial import SAVING_SHARE, Saving, TrialSetup, run_trial, trial_name, trial_number
+from tuning.trial import SAVING_SHARE, Saving, TrialSetup, resume, run_trial, state_of, trial_name, trial_number
 
 PLAIN = {"lr": 0.05, "batch_size": 64, "augmentation": "crop_flip", "erasing": 0.3, "mixup": 0.2}
 OTHER = {"lr": 0.01, "batch_size": 32, "augmentation": "none", "ema_decay": 0.9, "optimizer": "adamw"}
@@ -171,6 +171,21 @@ def test_a_cheap_state_is_saved_after_every_epoch_and_a_dear_one_after_some() ->
 
 def test_names_and_numbers_are_inverse() -> None:
     assert [trial_number(trial_name(number)) for number in (0, 7, 12345)] == [0, 7, 12345]
+
+
+def test_a_state_is_used_by_the_configuration_alone_that_it_was_saved_for(tmp_path: Path) -> None:
+    setup = TrialSetup(
+        spec=StudySpec(model="resnet20", name="x"), fixed={}, splits=datasets.load("digits", root="unused"),
+        format=Format(), storage=Storage(str(tmp_path), "x"), cpus=1, device="cpu",
+    )  # fmt: skip
+    earlier = setup.training(PLAIN, 0)
+    next(earlier.run())
+    tensors, meta = earlier.state()
+    setup.storage.save(state_of(3), tensors, {**meta, "best": 0.5, "metrics": {}, "config": PLAIN})
+    other = {**PLAIN, "lr": PLAIN["lr"] / 2}
+    training = setup.training(other, 0)
+    assert resume(training, other, 3, setup) == (-1.0, True)
+    assert training.epoch == 0
 
 
 def test_a_worker_with_other_versions_than_the_driver_refuses_the_trial(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def _train(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
     number = trial_number(tune.get_context().get_trial_name())
     training, goals, storage = setup.training(config, seed), setup.spec.goals, setup.storage
     costs = architecture_costs(training, goals.costs, storage)
-    best, going_on = _resume(training, config, number, setup)
+    best, going_on = resume(training, config, number, setup)
     if not going_on:
         return
     saving = Saving()
@@ -177,7 +177,7 @@ def _train(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
         tune.report({"trial": number, "epoch": diverged.epoch, METRIC: math.nan, "diverged": True, "done": True})
 
 
-def _resume(training: Training, config: dict[str, Any], number: int, setup: TrialSetup) -> tuple[float, bool]:
+def resume(training: Training, config: dict[str, Any], number: int, setup: TrialSetup) -> tuple[float, bool]:
     """Restores the state of an earlier attempt if there is one; gives its best accuracy, and whether it goes on.
 
     The epoch of the state is reported again: the earlier attempt may have died between saving and reporting. A state
