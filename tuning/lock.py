@@ -6,9 +6,10 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -27,15 +28,29 @@ def only_driver(folder: Path) -> Iterator[None]:
     """
     try:
         with FileLock(folder / LOCK, timeout=0):
-            started = time.strftime("%Y-%m-%d %H:%M:%S %z")
-            holder = {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
-            (folder / HOLDER).write_text(json.dumps(holder))
+            (folder / HOLDER).write_text(json.dumps(this_process()))
             try:
                 yield
             finally:
                 (folder / HOLDER).unlink(missing_ok=True)
     except Timeout:
-        raise Locked(f"the study {folder.name!r} is being run by {_holder(folder)}; wait for it or end it") from None
+        raise Locked(refusal(folder.name, _holder(folder))) from None
+
+
+def this_process() -> dict[str, Any]:
+    """What a process that holds a study tells of itself."""
+    started = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
+
+
+def described(holder: Mapping[str, Any]) -> str:
+    """`this_process` of another, in words."""
+    return f"process {holder['pid']} on {holder['host']} since {holder['started']}"
+
+
+def refusal(study: str, holder: str) -> str:
+    """What a second driver of a study is told."""
+    return f"the study {study!r} is being run by {holder}; wait for it or end it"
 
 
 def _holder(folder: Path) -> str:
@@ -45,7 +60,7 @@ def _holder(folder: Path) -> str:
         try:
             known = json.loads((folder / HOLDER).read_text())
             if known["host"] != socket.gethostname() or _lives(known["pid"]):
-                return f"process {known['pid']} on {known['host']} since {known['started']}"
+                return described(known)
         except (FileNotFoundError, ValueError):
             pass
         time.sleep(0.05)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import sys
 import threading
 import time
@@ -13,6 +11,7 @@ from collections import deque
 
 from tuning.errors import Locked
 from tuning.journal import Event
+from tuning.lock import described, refusal, this_process
 from tuning.record import Records
 from tuning.storage import JOURNAL, Storage
 
@@ -35,10 +34,7 @@ class Claim:
 
     def __init__(self, storage: Storage, lease: float = LEASE) -> None:
         self.storage, self.lease, self.name = storage, lease, f"{DRIVERS}/{uuid.uuid4().hex}.json"
-        self.holder = {
-            "host": socket.gethostname(), "pid": os.getpid(), "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-            "folder": str(storage.folder),
-        }  # fmt: skip
+        self.holder = {**this_process(), "folder": str(storage.folder)}
         self.renewed = self._write()
         try:
             self._refuse_others(self.renewed)
@@ -71,10 +67,8 @@ class Claim:
             if same_copy or now - written > self.lease:  # the lock of this copy is ours, so its last holder is dead
                 self.storage.remove(path)
                 continue
-            raise Locked(
-                f"the study {self.storage.name!r} is being run by process {other['pid']} on {other['host']} since "
-                f"{other['started']}; wait for it or end it (a dead one counts for {self.lease:g} s)"
-            )
+            told = refusal(self.storage.name, described(other))
+            raise Locked(f"{told} (a dead one counts for {self.lease:g} s)")
 
 
 class Mirror:

@@ -58,15 +58,14 @@ def recording(
     folder = storage.folder
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / JOURNAL
-    with only_driver(folder), _kept(storage) as keeper:
+    with only_driver(folder), _kept(storage) as (remove, keepers):
         events, meter = _read(path), Meter()
         for event in events:
             meter.observe(event)
         journal = Journal(path)
         tracker = Tracker(spec, dataset, params, events)
         try:
-            watching: list[Observer] = [tracker, *observers, *([keeper] if isinstance(keeper, Mirror) else [])]
-            yield tracker, StudyLog(journal, replay(events), meter, watching), keeper.remove
+            yield tracker, StudyLog(journal, replay(events), meter, [tracker, *observers, *keepers]), remove
         except BaseException as error:
             tracker.close("KILLED" if isinstance(error, Interrupted | KeyboardInterrupt) else "FAILED")
             raise
@@ -76,14 +75,14 @@ def recording(
 
 
 @contextmanager
-def _kept(storage: Storage) -> Iterator[Storage | Mirror]:
-    """What removes files of the study; where they are kept elsewhere, it also sends them there until the block ends."""
+def _kept(storage: Storage) -> Iterator[tuple[Remove, Sequence[Observer]]]:
+    """What removes files of the study, and observers; files kept elsewhere are sent there until the block ends."""
     if not storage.remote:
-        yield storage
+        yield storage.remove, ()
         return
     mirror = Mirror(storage)
     try:
-        yield mirror
+        yield mirror.remove, (mirror,)
     finally:
         mirror.close()
 

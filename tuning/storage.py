@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import sys
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from datasets import anchored
 from datasets.object_store import errors, is_address, opened
@@ -68,7 +69,7 @@ class Storage:
         with tempfile.TemporaryDirectory() as aside:
             path = Path(aside, "checkpoint")
             checkpoint.save(path, tensors, meta)
-            _persistently(lambda: self._upload(path, name))
+            _persistently(lambda: self._send(path, name))
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The tensors and the JSON of a checkpoint that exists.
@@ -82,7 +83,7 @@ class Storage:
             return checkpoint.load(self.folder / name)
         with tempfile.TemporaryDirectory() as aside:
             path = Path(aside, Path(name).name)
-            _persistently(lambda: self._download(name, path))
+            _persistently(lambda: self._fetch(name, path))
             return checkpoint.load(path)
 
     def exists(self, name: str) -> bool:
@@ -98,49 +99,42 @@ class Storage:
             else:
                 path.unlink(missing_ok=True)
             return
+        known, (system, path_there) = self._info(name), self._there(name)
         with errors(str(self)):
-            system, path_there = self._there(name)
-            kind = system.get_file_info(path_there)
-            if kind.is_file:
+            if known.is_file:
                 system.delete_file(path_there)
-            elif kind.type.name == "Directory":
+            elif known.type.name == "Directory":
                 system.delete_dir(path_there)
 
     def send(self, name: str) -> None:
         """Brings a file of `folder` to where other machines find it."""
         if self.remote:
-            self._upload(self.folder / name, name)
+            self._send(self.folder / name, name)
 
     def fetch(self, name: str) -> None:
         """Brings a file into `folder`, where it is not kept there; there may be none."""
         if self.remote and self.exists(name):
-            path = self.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_name(f".{path.name}.{os.getpid()}")
-            self._download(name, aside)
-            os.replace(aside, path)
+            self._fetch(name, self.folder / name)
 
     def pull(self) -> None:
         """Brings `folder` up to date, unless it is ahead: its driver may have died before it had sent all."""
         if not self.remote or ((self.folder / STUDY_FILE).exists() and self.in_step()):
             return
         for name in self.listing():
-            self.fetch(name)
+            self._fetch(name, self.folder / name)
 
     def in_step(self) -> bool:
-        """Whether `folder` knows all that is known of the study elsewhere: its journal begins with the one there."""
-        if not self.remote:
+        """Whether `folder` knows all that the object store does of the study: its journal begins with the one there."""
+        if JOURNAL not in self.listing():
             return True
         own = self.folder / JOURNAL
-        if not own.exists():
-            return not self.exists(JOURNAL)
-        return not self.exists(JOURNAL) or own.read_bytes().startswith(self.read(JOURNAL))
+        return own.exists() and own.read_bytes().startswith(self.read(JOURNAL))
 
     def holds_all(self) -> bool:
         """Whether the study of this machine's copy has come to where it is kept."""
         if not self.remote:
             return True
-        there = all(self.exists(name) for name in (STUDY_FILE, JOURNAL))
+        there = {STUDY_FILE, JOURNAL} <= self.listing().keys()
         return there and self.read(JOURNAL) == (self.folder / JOURNAL).read_bytes()
 
     def listing(self, folder: str = "") -> dict[str, float]:
@@ -154,36 +148,44 @@ class Storage:
 
     def write(self, name: str, content: bytes) -> float:
         """Writes a small file in the object store; gives the time there."""
-        with errors(str(self)):
-            system, path = self._there(name)
-            with system.open_output_stream(path) as stream:
-                stream.write(content)
-            return float(system.get_file_info(path).mtime_ns / 1e9)
+        self._upload(io.BytesIO(content), name)
+        return float(self._info(name).mtime_ns / 1e9)
 
     def read(self, name: str) -> bytes:
         """A small file of the object store."""
-        with errors(str(self)):
-            system, path = self._there(name)
-            with system.open_input_stream(path) as stream:
-                return bytes(stream.read())
+        content = io.BytesIO()
+        self._download(name, content)
+        return content.getvalue()
 
     def _there(self, name: str) -> tuple[FileSystem, str]:
         system, base = opened(self.results_dir)
-        return system, f"{base.rstrip('/')}/{self.name}/{name}"
+        return system, f"{base}/{self.name}/{name}"
 
     def _info(self, name: str) -> Any:
         with errors(str(self)):
             system, path = self._there(name)
             return system.get_file_info(path)
 
-    def _upload(self, path: Path, name: str) -> None:
-        with open(path, "rb") as file, errors(str(self)):
+    def _send(self, path: Path, name: str) -> None:
+        with open(path, "rb") as file:
+            self._upload(file, name)
+
+    def _fetch(self, name: str, path: Path) -> None:
+        """Downloads a file whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        with open(aside, "wb") as file:
+            self._download(name, file)
+        os.replace(aside, path)
+
+    def _upload(self, file: IO[bytes], name: str) -> None:
+        with errors(str(self)):
             system, there = self._there(name)
             with system.open_output_stream(there) as stream:
                 shutil.copyfileobj(file, stream, CHUNK)
 
-    def _download(self, name: str, path: Path) -> None:
-        with open(path, "wb") as file, errors(str(self)):
+    def _download(self, name: str, file: IO[bytes]) -> None:
+        with errors(str(self)):
             system, there = self._there(name)
             with system.open_input_stream(there) as stream:
                 shutil.copyfileobj(stream, file, CHUNK)
@@ -212,7 +214,7 @@ def studies(results_dir: str) -> dict[str, Storage]:
 
     with errors(place):
         system, base = opened(place)
-        names = [info.base_name for info in system.get_file_info(FileSelector(base.rstrip("/"), allow_not_found=True))]
+        names = [info.base_name for info in system.get_file_info(FileSelector(base, allow_not_found=True))]
     found = [Storage(place, name) for name in sorted(names)]
     return {storage.name: storage for storage in found if storage.exists(STUDY_FILE)}
 
