@@ -72,7 +72,11 @@ def found_or_fetched(root: Path, look: Callable[[], T | None], download: Downloa
 
 def reason(error: BaseException) -> str:
     """What went wrong, on one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    return shortened(" ".join(str(error).split()) or type(error).__name__)
+
+
+def shortened(text: str) -> str:
+    """A text that is not too long to be shown."""
     return text if len(text) <= REASON_CHARS else text[: REASON_CHARS - 3] + "..."
 
 

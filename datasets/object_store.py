@@ -12,6 +12,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
+from datasets.download import shortened
+
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
@@ -30,7 +32,6 @@ DENIED = (
     "MISSING_AUTHENTICATION_TOKEN", "UNRECOGNIZED_CLIENT", "HTTP status 401", "HTTP status 403", "Unauthorized",
     "UNAUTHENTICATED", "PERMISSION_DENIED", "Permission denied", "access token", "credentials",
 )  # fmt: skip
-REASON_CHARS = 300  # of a failure that is shown
 
 
 def is_address(text: str) -> bool:
@@ -126,8 +127,7 @@ def errors(address: str) -> Iterator[None]:
 
 def _short(text: str) -> str:
     """The error's own words: what Arrow did when it came, and the request's number, are left out."""
-    text = re.sub(r"^.*?AWS Error | \(Request ID: [^)]*\)", "", text)
-    return text if len(text) <= REASON_CHARS else text[: REASON_CHARS - 3] + "..."
+    return shortened(re.sub(r"^.*?AWS Error | \(Request ID: [^)]*\)", "", text))
 
 
 @functools.cache
