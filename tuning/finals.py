@@ -96,7 +96,7 @@ def run_finals(setup: TrialSetup, records: Records, trial: Resources, concurrent
     chosen = [record for place, record in enumerate(order) if place < best or record is leaders[record.model]]
     chosen += [r for r in records.values() if r.recipe and r.epochs and all(r is not other for other in chosen)]
     if (best, seeds) == (1, 1):
-        finalists = [_from_search(setup, record) for record in chosen]
+        finalists = [_from_search(record) for record in chosen]
     else:
         finalists = _retrain(setup, {record.number: record.config for record in chosen}, seeds, trial, concurrent)
     by_model: dict[str, list[Finalist]] = {}
@@ -109,7 +109,7 @@ def _verdict(setup: TrialSetup, finalists: Sequence[Finalist], records: Records,
     """The best of one architecture's finalists, which comes first, against its published recipe."""
     winner, goals = finalists[0], setup.spec.goals
     baseline = next((finalist for finalist in finalists if records[finalist.number].recipe), None)
-    front = [_from_search(setup, record) for record in pareto_front(records, goals)] if goals.several else []
+    front = [_from_search(record) for record in pareto_front(records, goals)] if goals.several else []
     tested = _test(setup, [winner, *([baseline] if baseline else []), *front], trial)
     first, second = tested[winner.checkpoints], tested[baseline.checkpoints] if baseline else None
     return Verdict(
@@ -145,7 +145,7 @@ def description(setup: TrialSetup, meta: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _from_search(setup: TrialSetup, record: TrialRecord) -> Finalist:
+def _from_search(record: TrialRecord) -> Finalist:
     return Finalist(
         number=record.number,
         config=record.config,

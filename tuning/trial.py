@@ -132,21 +132,23 @@ def run_trial(config: dict[str, Any], setup: TrialSetup) -> None:
     that takes little of its time, before it reports them: the scheduler may end the trial at any report. A worker that
     takes over a trial goes on from its state. On a machine that will be taken away it saves after its epoch and leaves.
     """
-    own = setup.of(config)
-    with together(own, config, own.spec.seed):
-        _train(config, own, own.spec.seed)
+    part = setup.of(config)
+    _train(config, part, part.spec.seed)
 
 
 def run_level(config: dict[str, Any], setups: Mapping[str, TrialSetup]) -> None:
     """Trains one level of a one-factor study, all of whose hyperparameters are fixed, with one seed."""
     setup = setups[config["level"]]
-    seed = derive_seed(setup.spec.seed, "replicate", config["replicate"])
-    with together(setup, {}, seed):
-        _train({}, setup, seed)
+    _train({}, setup, derive_seed(setup.spec.seed, "replicate", config["replicate"]))
 
 
 def _train(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
     check(setup.versions)
+    with together(setup, config, seed):
+        _train_and_report(config, setup, seed)
+
+
+def _train_and_report(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
     number = trial_number(tune.get_context().get_trial_name())
     training, goals, storage = setup.training(config, seed), setup.spec.goals, setup.storage
     costs = architecture_costs(training, goals.costs, storage)
