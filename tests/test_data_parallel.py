@@ -17,6 +17,7 @@ import ray
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import until
 from ray import cloudpickle
 from torch import Tensor, nn
 
@@ -214,10 +215,7 @@ def test_a_trial_that_is_left_takes_its_processes_along(setup: Setup) -> None:
 
 
 def assert_gone(other: Path) -> None:
-    deadline = time.monotonic() + 20
-    while other.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not other.exists()
+    until(lambda: not other.exists(), 20)
 
 
 def test_batches_too_small_for_so_many_processes_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from patience import until
 from ray import tune
 
 import datasets
@@ -53,13 +53,6 @@ def members() -> list[int]:
 
     found = [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
     return [process.pid for process in found if "ray::Member" in " ".join(process.cmdline())]
-
-
-def assert_none_is_left() -> None:
-    deadline = time.monotonic() + 30  # Ray ends them when it comes to it
-    while members():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @dataclass(frozen=True)
@@ -125,7 +118,7 @@ def test_a_trial_that_lost_a_process_goes_on_from_its_last_state(study: Study) -
 
 
 def test_no_process_outlives_its_trial(study: Study) -> None:
-    assert_none_is_left()
+    until(lambda: not members(), 30)  # Ray ends them when it comes to it
 
 
 @pytest.fixture(scope="module")
@@ -136,4 +129,4 @@ def verdict(study: Study) -> Verdict:
 def test_the_finals_train_with_as_many_processes(verdict: Verdict) -> None:
     assert len(verdict.winner.test_accuracies) == 2
     assert verdict.winner.test_accuracy > 0.5
-    assert_none_is_left()
+    until(lambda: not members(), 30)  # Ray ends them when it comes to it

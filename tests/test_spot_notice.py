@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import until
 from ray.util import get_node_ip_address
 
 from cluster.spot_notice import aws_notice, google_notice
@@ -127,14 +128,6 @@ def two_nodes(folder: Path) -> Iterator[str]:
             yield f"{host}:{port}"
 
 
-def until(found: Any, seconds: float = 60.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
-    return value
-
-
 @pytest.mark.timeout(200)
 @pytest.mark.long
 @pytest.mark.parametrize("source", ["aws", "gcp", "SIGTERM", "now"])
@@ -145,19 +138,19 @@ def test_a_node_is_drained_and_its_work_leaves(
     cloud = "aws" if source == "SIGTERM" else source
     why = "SIGTERM" if source == "SIGTERM" else "the machine will be taken away"
     with two_nodes(folder) as address:
-        until(lambda: b"Ray runtime started" in (folder / "node.log").read_bytes())
+        until(lambda: b"Ray runtime started" in (folder / "node.log").read_bytes(), 60)
         with running("-c", HOLD, address, log=folder / "work.log"):
-            node = until(lambda: (folder / "work.log").read_text()).strip()
+            node = until(lambda: (folder / "work.log").read_text(), 60).strip()
             with running(
                 "-m", "cluster.spot_notice", cloud, "--cluster", address, log=folder / "notice.log"
             ) as watcher:
                 if source != "now":
-                    until(lambda: len(metadata.asked) > 1)
+                    until(lambda: len(metadata.asked) > 1, 60)
                     assert watcher.poll() is None
                 if source == "SIGTERM":
                     watcher.terminate()
                 else:
                     metadata.ends = datetime.fromtimestamp(int(time.time()) + 60, UTC).isoformat()
-                until(lambda: "left" in (folder / "work.log").read_text())
+                until(lambda: "left" in (folder / "work.log").read_text(), 60)
                 assert watcher.wait(60) == 0, (folder / "notice.log").read_text()
         assert f"{why}: node {node[:8]} is drained, " in (folder / "notice.log").read_text()

@@ -10,11 +10,11 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from object_store_server import served
+from patience import until
 
 from tuning.errors import Locked
 from tuning.mirror import Claim, Mirror
@@ -48,13 +48,6 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], N
     """Called, this process finds itself on another machine, as far as its cache tells."""
     machines = itertools.count()
     return lambda: monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"machine{next(machines)}"))
-
-
-def wait_for(until: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 30
-    while not until():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def write(storage: Storage, **files: str) -> None:
@@ -153,7 +146,7 @@ def test_a_mirror_sends_what_changes_and_removes_what_is_useless_after_it(remote
     mirror = Mirror(remote)
     mirror.remove("trials/trial_0001")
     write(remote, journal="1\n2\n")
-    wait_for(lambda: not remote.exists("trials/trial_0001/best.safetensors"))
+    until(lambda: not remote.exists("trials/trial_0001/best.safetensors"), 30)
     assert remote.holds_all()
     assert remote.read(STUDY_FILE) == b"{}"
     write(remote, journal="1\n2\n3\n")
@@ -189,7 +182,7 @@ def test_a_driver_that_was_taken_for_dead_stops_at_its_next_event(
             return True
         return False
 
-    wait_for(stopped)
+    until(stopped, 30)
     mirror.close()
     assert not remote.exists(JOURNAL), "what it knows is of no more use"
 
