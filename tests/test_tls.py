@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from patience import until
 from ray.util import get_node_ip_address
 
-from tests.test_spot_notice import free_port, until
+from tests.test_spot_notice import free_port
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 README = Path(__file__).parent.parent / "cluster" / "README.md"
@@ -40,7 +41,7 @@ def node(*flags: str, log: Path, settings: Mapping[str, str]) -> Iterator[None]:
             env={**os.environ, **settings},
         )  # fmt: skip
     try:
-        until(lambda: process.poll() is not None or b"Ray runtime started" in log.read_bytes())
+        until(lambda: process.poll() is not None or b"Ray runtime started" in log.read_bytes(), 120)
         yield
     finally:
         process.terminate()
