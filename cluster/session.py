@@ -18,6 +18,7 @@ Result = TypeVar("Result")
 
 PROBE_SECONDS, HANDSHAKE_SECONDS = 5.0, 2.0
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray sets in a job
+CLIENT = "ray://"  # how the address of a Ray Client server begins
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("cluster", "datasets", "models", "search_spaces", "tuning")  # our code, as workers need it
 SETTINGS = {  # read by Ray when it is imported or by the processes that it starts
@@ -65,16 +66,38 @@ def session(address: str) -> Iterator[Cluster]:
     apply_settings()
     import ray
 
-    connected = ray.is_initialized()
-    if not connected:
-        _connect(address)
-    try:
-        from cluster import nodes
+    from cluster import nodes
 
-        yield nodes.present() if connected or address == "local" else nodes.survey()
+    if ray.is_initialized():
+        yield nodes.present()
+        return
+    with _connected(address):
+        yield nodes.present() if address == "local" else nodes.survey()
+
+
+@contextmanager
+def client(address: str) -> Iterator[None]:
+    """Connects as a Ray Client (`ray://HOST:PORT`), which has tasks and actors but is no node; they get our code.
+
+    Raises:
+        ValueError: the address has another form.
+        ConnectionError: there is no Ray Client server, or it runs other versions than this machine.
+    """
+    _check_answers(address, address.removeprefix(CLIENT))
+    apply_settings()
+    with _connected(address):
+        yield
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[None]:
+    import ray
+
+    _connect(address)
+    try:
+        yield
     finally:
-        if not connected:
-            ray.shutdown()
+        ray.shutdown()
 
 
 def code_for_workers() -> dict[str, list[str]]:
@@ -132,15 +155,17 @@ def check_address(address: str) -> None:
     """
     if address in ("local", "auto"):
         return
-    if address.startswith("ray://"):
+    if address.startswith(CLIENT):
         raise ValueError(
-            f"address {address} is that of a Ray Client, through which Ray Tune takes the search away from the study's "
-            "journal and MLflow to the cluster; give HOST:PORT on one of its nodes, or leave the study to it with "
-            "python -m tuning.jobs submit"
+            f"a study cannot run behind the Ray Client of {address}; python -m tuning.launch moves it there"
         )
-    host, _, port = address.rpartition(":")
+    _check_answers(address, address)
+
+
+def _check_answers(address: str, host_and_port: str) -> None:
+    host, _, port = host_and_port.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"address must be local, auto or HOST:PORT, got {address!r}")
+        raise ValueError(f"address must be local, auto, HOST:PORT or ray://HOST:PORT, got {address!r}")
     try:
         encrypts = _encrypts(host, int(port))
     except OSError as error:

@@ -11,7 +11,7 @@ OWNERS = {  # framework -> the modules that may import it
     "ray": {
         "tuning.study", "tuning.one_factor", "tuning.trials", "tuning.searcher", "tuning.grid", "tuning.portfolio",
         "tuning.gpu_share", "tuning.scheduler", "tuning.trial", "tuning.recorder", "tuning.finals", "tuning.waiting",
-        "tuning.data_parallel", "tuning.jobs", "tuning.failures", "cluster.session", "cluster.nodes",
+        "tuning.data_parallel", "tuning.jobs", "tuning.client", "tuning.failures", "cluster.session", "cluster.nodes",
         "cluster.rehearsal", "cluster.spot_notice",
     },
     "mlflow": {"tuning.tracking", "tuning.mlflow_model"},

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.resources import Cluster, NodeType, Resources, autoscaling, concurrency, per_trial, waiting_line
-from cluster.session import check_address, local_resources, session
+from cluster.session import check_address, client, local_resources, session
 from tuning.errors import NoResources
 from tuning.prepare import slots
 from tuning.spec import StudySpec
@@ -149,13 +149,19 @@ def test_this_machine_has_a_cpu() -> None:
 
 @pytest.mark.parametrize("address", ["", "nowhere", "host:", "host:port", ":6379", "http://host", "h:99999"])
 def test_an_address_of_no_known_form_is_refused(address: str) -> None:
-    with pytest.raises(ValueError, match="address must be local, auto or HOST:PORT"):
+    with pytest.raises(ValueError, match="address must be local, auto, HOST:PORT or ray://HOST:PORT, got"):
         check_address(address)
 
 
-def test_a_ray_client_is_refused_with_what_to_use_instead() -> None:
-    with pytest.raises(ValueError, match=r"ray://head:10001 is .* give HOST:PORT .* python -m tuning\.jobs submit$"):
+def test_a_study_behind_a_ray_client_is_left_to_the_command_line() -> None:
+    with pytest.raises(ValueError, match=r"behind the Ray Client of ray://head:10001; python -m tuning\.launch moves"):
         check_address("ray://head:10001")
+
+
+@pytest.mark.parametrize("address", ["ray://", "ray://head", "ray://:10001", "ray://head:x"])
+def test_the_address_of_a_ray_client_has_host_and_port(address: str) -> None:
+    with pytest.raises(ValueError, match=f"ray://HOST:PORT, got '{address}'"), client(address):
+        pass
 
 
 def test_known_forms_are_taken() -> None:

@@ -60,7 +60,9 @@ def study(folder: Path, name: str, address: str, settings: Mapping[str, str]) ->
 def test_a_study_runs_where_everybody_needs_a_certificate_and_a_token(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder, host, port = tmp_path_factory.mktemp("t"), get_node_ip_address(), free_port()
     settings, address = certificates(folder, host), f"{host}:{port}"
+    client = free_port()
     head = ("--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={folder / 'r'}")
+    head += (f"--ray-client-server-port={client}",)
     with (
         node(*head, log=folder / "head.log", settings=settings),
         node(f"--address={address}", "--num-cpus=1", log=folder / "node.log", settings=settings),
@@ -68,6 +70,9 @@ def test_a_study_runs_where_everybody_needs_a_certificate_and_a_token(tmp_path_f
         done = study(folder, "encrypted", address, settings)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "trials      2: 2 completed" in done.stdout
+        through = study(folder, "through", f"ray://{host}:{client}", settings)
+        assert through.returncode == 0, through.stdout + through.stderr
+        assert "trials      2: 2 completed" in through.stdout
         plain = study(folder, "plain", address, {name: settings[name] for name in settings if "AUTH" in name})
         assert plain.returncode == 3, plain.stdout + plain.stderr
         assert f"error: the cluster at {address} uses TLS; set RAY_USE_TLS=1, " in plain.stderr

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 from rich.console import Console
 
 import datasets
+from cluster.session import CLIENT
 from search_spaces.one_factor import OneFactor
 from tuning import options, summary
 from tuning.changes import Spaces, extend
@@ -38,6 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; gives its exit code."""
     args = options.parse(argv)
     try:
+        if (args.address or "").startswith(CLIENT):
+            from tuning import client  # imports what asks a job server
+
+            return client.run(args.address, sys.argv[1:] if argv is None else argv)
         prepared = _prepared(args)
     except ValueError as error:
         return _refuse(error, 2)

@@ -77,7 +77,9 @@ def parser() -> argparse.ArgumentParser:
         "or auto: as many trials share one as do well (default: 1 if any)",
     )
     p.add_argument("--max-share", type=float, metavar="X", help=_help("max_share", "of the cluster, for all trials"))
-    p.add_argument("--address", metavar="ADDRESS", help=_help("address", "Ray cluster: local, auto or HOST:PORT"))
+    p.add_argument(
+        "--address", metavar="ADDRESS", help=_help("address", "Ray cluster: local, auto, HOST:PORT or ray://HOST:PORT")
+    )
     p.add_argument("--tracking-uri", metavar="URI", help=_help("tracking_uri", "MLflow store or server"))
     p.add_argument("--results-dir", metavar="DIR", help=_help("results_dir", "where the folder of the study is made"))
     p.add_argument("--dry-run", action="store_true", help="show what would be done, start nothing")
