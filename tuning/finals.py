@@ -163,9 +163,7 @@ def _retrain(
     pending: dict[int, list[Any]] = {number: [] for number in configs}
     for number, config in configs.items():
         for seed, file in enumerate(files[number]):
-            begun = [ref for refs in pending.values() for ref in refs]
-            if len(begun) >= concurrent:
-                ray.wait(begun, num_returns=len(begun) - concurrent + 1)
+            wait_for_place([ref for refs in pending.values() for ref in refs], concurrent)
             own_seed = derive_seed(setup.spec.seed, "finals", seed)
             pending[number].append(task.remote(shared, dict(config), own_seed, file))
     finalists = []
@@ -184,6 +182,12 @@ def _retrain(
     if not finalists:
         raise RuntimeError("every finalist diverged when trained again with another seed")
     return finalists
+
+
+def wait_for_place(begun: Sequence[Any], places: int) -> None:
+    """Returns once fewer than so many of these tasks are left to end."""
+    if len(begun) >= places:
+        ray.wait(list(begun), num_returns=len(begun) - places + 1)
 
 
 def _train_final(setup: TrialSetup, config: dict[str, Any], seed: int, file: str) -> float | None:

@@ -13,7 +13,7 @@ from cluster.resources import Resources
 from cluster.session import session
 from tuning import one_factor_report
 from tuning.checkpoint import write_json
-from tuning.finals import measure
+from tuning.finals import measure, wait_for_place
 from tuning.grid import GridSearcher
 from tuning.interrupt import Interrupt
 from tuning.levels import OneFactorResult, collect
@@ -65,7 +65,7 @@ def run(
             )  # fmt: skip
             check_any_trained(log, storage.folder)
             phases.enter("test")
-            _test(setups, log, trial)
+            _test(setups, log, trial, count)
         phases.enter("export")
         result = collect(prepared, log.records)
         one_factor_report.write(result, prepared)
@@ -96,13 +96,14 @@ def _setups(prepared: Prepared, setup: TrialSetup) -> dict[str, TrialSetup]:
     }
 
 
-def _test(setups: Mapping[str, TrialSetup], log: StudyLog, trial: Resources) -> None:
-    """Reads the test set for every trained replicate that has not been measured yet, as many at once as fit."""
+def _test(setups: Mapping[str, TrialSetup], log: StudyLog, trial: Resources, concurrent: int) -> None:
+    """Reads the test set for every trained replicate that has not been measured yet, so many at once."""
     task = ray.remote(measure).options(num_cpus=trial.cpus, num_gpus=trial.gpus)
     shared = {level: ray.put(setup) for level, setup in setups.items()}
-    pending = {}
+    pending: dict[int, Any] = {}
     for number, record in log.records.items():
         if record.complete and record.test_accuracy is None:
+            wait_for_place(list(pending.values()), concurrent)
             level = record.config["level"]
             pending[number] = task.remote(shared[level], [best_of(number)])
     for number, answer in pending.items():
