@@ -17,12 +17,12 @@ import ray
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from patience import until
 from ray import cloudpickle
 from torch import Tensor, nn
 
 import datasets
 from search_spaces import SearchSpace
+from tests.patience import until
 from tuning import team
 from tuning.classifier import Format
 from tuning.data_parallel import Lost, together

@@ -15,10 +15,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from source_cases import CASES, HOST, Files, below, fingerprint, idx_files, md5, put
 from torchvision.datasets import EMNIST, MNIST, QMNIST, FashionMNIST
 
 from datasets import cifar, imagenette, mnist, svhn, voc
+from tests.source_cases import CASES, HOST, Files, below, fingerprint, idx_files, md5, put
 
 # urllib of Python 3.11 leaves the sockets of refused requests to the garbage collector
 pytestmark = [pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"), pytest.mark.usefixtures("_collected")]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from source_cases import Files, below, contents, pets, put, told_labels
 
 from datasets import folder
 from datasets.splits import stratified_split
+from tests.source_cases import Files, below, contents, pets, put, told_labels
 
 
 @pytest.mark.parametrize("val", ["val", "valid"])

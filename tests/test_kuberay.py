@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kuberay_rules import Recipe, load, of_kind, pods, problems
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
 from cluster import spot_notice
 from cluster.nodes import LIMITS
 from cluster.resources import Cluster, NodeType, Resources, autoscaling, concurrency
+from tests.kuberay_rules import Recipe, load, of_kind, pods, problems
 from tuning import options
 
 

@@ -7,12 +7,12 @@ from importlib import import_module
 import pytest
 import torch
 import torch.nn.functional as F
-from counts import COUNTS, VARIANTS
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 import models
 from models.stems import first_convolution
+from tests.counts import COUNTS, VARIANTS
 
 
 def parameters(name: str, classes: int, **options: object) -> int:

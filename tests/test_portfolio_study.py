@@ -4,9 +4,9 @@ import dataclasses
 import json
 
 import pytest
-from conftest import Finished
 from mlflow import MlflowClient
 
+from tests.conftest import Finished
 from tuning import study_file
 from tuning.export import load_best
 from tuning.journal import read

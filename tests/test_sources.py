@@ -10,7 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
-from source_cases import (
+
+import datasets
+from datasets import digits, imagenet, mnist
+from datasets.source import Listed, Source
+from tests.source_cases import (
     CASES,
     annotation,
     below,
@@ -22,10 +26,6 @@ from source_cases import (
     told_labels,
     wnid_files,
 )
-
-import datasets
-from datasets import digits, imagenet, mnist
-from datasets.source import Listed, Source
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 MOVABLE = [name for name, case in CASES.items() if case.own != "."]
