@@ -1,6 +1,6 @@
 """How many copies of the images several trials hold in memory, and how long a second trial waits for its first batch.
 
-    python benchmarks/memory.py [--processes 1,2,4] [--dataset fashion_mnist] [--data-dir FOLDER]
+    python -m benchmarks.memory [--processes 1,2,4] [--dataset fashion_mnist] [--data-dir FOLDER]
 
 Each process is an actor of a private Ray that takes a study's `TrialSetup` from Ray's object store, as a trial does,
 and goes through an epoch of batches. Its data is its share (PSS) of the mapped store, and by how much its own memory
@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import ray
 import torch
-from shared import KINDS, held, short_errors
 
+from benchmarks.shared import KINDS, held, short_errors
 from cluster.session import session
 from datasets import Splits, in_memory, store
 from tuning.classifier import Format
