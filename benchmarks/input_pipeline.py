@@ -58,7 +58,7 @@ def plain(made: Training, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
             logits = made.model.network(inputs)
         loss = torch.nn.functional.cross_entropy(logits.float(), labels)
         made.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         made.optimizer.step()
         right += (logits.argmax(1) == labels).sum()
     right.item()  # waits for the device

@@ -54,7 +54,6 @@ def epoch(splits: Splits) -> list[Loader]:
     return [train, val]
 
 
-@ray.remote(num_cpus=0)
 class Trial:
     """A worker's process that has run a trial on a few other images of the same size."""
 
@@ -87,7 +86,8 @@ class Trial:
 
 @contextmanager
 def workers(count: int, setup: TrialSetup, stores: str) -> Iterator[tuple[list[Any], list[Any]]]:
-    trials = [Trial.remote(setup.spec, setup.splits.train.shape[1:], stores) for _ in range(count)]
+    actor = ray.remote(num_cpus=0)(Trial)
+    trials = [actor.remote(setup.spec, setup.splits.train.shape[1:], stores) for _ in range(count)]
     ray.get([trial.ready.remote() for trial in trials])
     yield trials, [ray.put(setup)]
     for trial in trials:

@@ -75,7 +75,7 @@ def plain(splits: Splits, epochs: int, seed: int, heavy: bool) -> tuple[float, n
         for inputs, labels in loader:
             loss = nn.functional.cross_entropy(net(inputs), labels)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             cosine.step()
     return plain_accuracy(net, splits), net

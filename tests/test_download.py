@@ -63,11 +63,11 @@ def internet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
             monkeypatch.setenv(f"{scheme}_proxy", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.delenv("no_proxy", raising=False)
         monkeypatch.delenv("NO_PROXY", raising=False)
-        urllib.request.install_opener(None)  # type: ignore[arg-type]  # the one in use may have read the old proxies
+        urllib.request.install_opener(None)  # the one in use may have read the old proxies
         yield served
         server.shutdown()
         thread.join()
-    urllib.request.install_opener(None)  # type: ignore[arg-type]
+    urllib.request.install_opener(None)
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
