@@ -1,4 +1,4 @@
-"""Six trials on digits for one model of each family, the recipe against the winner: `python benchmarks/families.py`."""
+"""Six trials on digits for one model of each family, the recipe against the winner: `python -m benchmarks.families`."""
 
 import json
 import subprocess

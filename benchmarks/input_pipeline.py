@@ -1,6 +1,6 @@
 """How much of a bare training step's speed our input pipeline keeps, and what torchvision in a DataLoader keeps.
 
-    python benchmarks/input_pipeline.py [--rounds 5] [--case array|folder] [--steps N] [--size 224] [--device cuda]
+    python -m benchmarks.input_pipeline [--rounds 5] [--case array|folder] [--steps N] [--size 224] [--device cuda]
 
 Images/s of (a) steps on one batch that lies ready on the device, normalised; (b) our pipeline and steps, as an epoch
 runs them; (c) the steps of (a) on what PIL transforms in a DataLoader give, with no and with two worker processes.
@@ -20,12 +20,12 @@ from statistics import median
 from typing import Any
 
 import torch
-from shared import Case, array_case, folder_case, short_errors
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms as T
 
 import models
+from benchmarks.shared import Case, array_case, folder_case, short_errors
 from tuning.classifier import Format
 from tuning.formats import candidates, fastest
 from tuning.spec import HParams
@@ -58,7 +58,7 @@ def plain(made: Training, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
             logits = made.model.network(inputs)
         loss = torch.nn.functional.cross_entropy(logits.float(), labels)
         made.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         made.optimizer.step()
         right += (logits.argmax(1) == labels).sum()
     right.item()  # waits for the device

@@ -1,6 +1,6 @@
 """What a study loses when its driver is killed again and again, and resumed each time.
 
-    python benchmarks/kill_resume.py [KILLS [TRIALS [SEED]]]
+    python -m benchmarks.kill_resume [KILLS [TRIALS [SEED]]]
 
 Runs a study of 20 trials (resnet20, digits) whose driver, with all that it started, gets SIGKILL at 10 random moments.
 After each kill it reads journal and checkpoints; at the end it prints what was lost and what was trained twice, and

@@ -1,6 +1,6 @@
 """How many copies of the images several trials hold in memory, and how long a second trial waits for its first batch.
 
-    python benchmarks/memory.py [--processes 1,2,4] [--dataset fashion_mnist] [--data-dir FOLDER]
+    python -m benchmarks.memory [--processes 1,2,4] [--dataset fashion_mnist] [--data-dir FOLDER]
 
 Each process is an actor of a private Ray that takes a study's `TrialSetup` from Ray's object store, as a trial does,
 and goes through an epoch of batches. Its data is its share (PSS) of the mapped store, and by how much its own memory
@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import ray
 import torch
-from shared import KINDS, held, short_errors
 
+from benchmarks.shared import KINDS, held, short_errors
 from cluster.session import session
 from datasets import Splits, in_memory, store
 from tuning.classifier import Format
@@ -54,7 +54,6 @@ def epoch(splits: Splits) -> list[Loader]:
     return [train, val]
 
 
-@ray.remote(num_cpus=0)
 class Trial:
     """A worker's process that has run a trial on a few other images of the same size."""
 
@@ -87,7 +86,8 @@ class Trial:
 
 @contextmanager
 def workers(count: int, setup: TrialSetup, stores: str) -> Iterator[tuple[list[Any], list[Any]]]:
-    trials = [Trial.remote(setup.spec, setup.splits.train.shape[1:], stores) for _ in range(count)]
+    actor = ray.remote(num_cpus=0)(Trial)
+    trials = [actor.remote(setup.spec, setup.splits.train.shape[1:], stores) for _ in range(count)]
     ray.get([trial.ready.remote() for trial in trials])
     yield trials, [ray.put(setup)]
     for trial in trials:

@@ -1,6 +1,6 @@
 """Where the time of a short study goes, and how fast the command line answers.
 
-    python benchmarks/overhead.py [REPEATS]
+    python -m benchmarks.overhead [REPEATS]
 
 Runs 12 trials of one epoch (resnet20, digits) REPEATS times and prints the median seconds of each part: start-up
 (imports, Ray, MLflow, timing of formats), training (what the trials' own clocks say, divided by how many ran at once)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -200,6 +201,5 @@ METHODS: dict[str, Method] = {
         task, seed, grace=rungs(task.epochs, None, FACTOR)[0]
     ),
     "Optuna TPE + HyperbandPruner": OptunaHyperband,
-    **{f"Syne Tune {name}": lambda task, seed, name=name: Syne(name, task, seed)
-       for name in ("ASHA", "BOHB", "ASHABORE", "ASHACQR")},
+    **{f"Syne Tune {name}": partial(Syne, name) for name in ("ASHA", "BOHB", "ASHABORE", "ASHACQR")},
 }  # fmt: skip

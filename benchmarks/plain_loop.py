@@ -1,6 +1,6 @@
 """Whether our training learns as well as a plain PyTorch loop: that speed is not bought with a bug.
 
-    python benchmarks/plain_loop.py [--train-images 6000] [--epochs 6] [--seeds 3] [--heavy]
+    python -m benchmarks.plain_loop [--train-images 6000] [--epochs 6] [--seeds 3] [--heavy]
 
 Both train the same network from the same first weights on the same images of Fashion-MNIST, with the same optimiser,
 schedule, number of steps and kinds of augmentation. The plain one is written here with torchvision's PIL transforms
@@ -17,13 +17,13 @@ from statistics import fmean, stdev
 
 import torch
 from scipy.stats import ttest_ind
-from shared import Pictures, short_errors
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
 import datasets
 import models
+from benchmarks.shared import Pictures, short_errors
 from datasets import Splits
 from tuning.classifier import predict
 from tuning.loader import Loader
@@ -75,7 +75,7 @@ def plain(splits: Splits, epochs: int, seed: int, heavy: bool) -> tuple[float, n
         for inputs, labels in loader:
             loss = nn.functional.cross_entropy(net(inputs), labels)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             cosine.step()
     return plain_accuracy(net, splits), net

@@ -12,6 +12,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -80,17 +81,23 @@ def train(number: int, config: dict[str, Any], parts: Any, spec: StudySpec, rng:
     return seconds
 
 
+def proposal(searcher: RungSearcher, number: int) -> dict[str, Any]:
+    config = searcher.suggest(str(number))
+    assert isinstance(config, dict), "only a grid ends"
+    return config
+
+
 def measure(size: int, spec: StudySpec, folder: Path) -> list[str]:
     """Cells of one row: the study is filled with random trials first."""
     parts, rng = driver(folder, spec), random.Random(0)
     searcher = parts[0]
     for number in range(size):
         searcher._queue = [uniform(searcher.cube, number)]  # no model until it is measured
-        train(number, searcher.suggest(str(number)), parts, spec, rng)
+        train(number, proposal(searcher, number), parts, spec, rng)
     proposals, reports, ends = list[float](), list[float](), list[float]()
     for number in range(size, size + REPEATS):
         searcher._queue = []
-        asked = _timed(lambda number=number: searcher.suggest(str(number)), proposals)
+        asked = _timed(partial(proposal, searcher, number), proposals)
         *running, end = train(number, asked, parts, spec, rng)
         reports, ends = reports + running, [*ends, end]
     parts[2].log.journal.close()

@@ -52,7 +52,9 @@ class SurrogateTask:
 
     def __post_init__(self) -> None:
         described = json.loads((self.folder / "config_space.json").read_text())["hyperparameters"]
-        self.distributions = {h["name"]: _distribution(h) for h in described if h["name"] in INPUTS[1:]}
+        self.distributions: Mapping[str, BaseDistribution] = {
+            h["name"]: _distribution(h) for h in described if h["name"] in INPUTS[1:]
+        }
         cube, rng = Cube(self.distributions), np.random.default_rng(1)
         points = rng.random((REFERENCE, len(self.distributions)))
         last = self._scores([cube.config(point) for point in points], [self.epochs] * REFERENCE)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow.fs import S3FileSystem
-from source_cases import Files
+
+from tests.source_cases import Files
 
 
 @dataclass

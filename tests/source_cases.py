@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import scipy.io
@@ -87,7 +88,7 @@ def cifar_files(kind: type[CIFAR10], name: str) -> Files:
     return files
 
 
-def tar(files: Files, mode: str = "w:gz") -> bytes:
+def tar(files: Files, mode: Literal["w", "w:gz"] = "w:gz") -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode=mode) as archive:
         for name, content in files.items():

@@ -1,7 +1,7 @@
 """Batched augmentation: torchvision's for given parameters and in distribution, each image drawn on its own."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import permutations
 from typing import Any
@@ -51,7 +51,7 @@ def generator(seed: int = 1) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def mixed(mixing: Callable[..., Any], images: Tensor, strength: Any, generator: torch.Generator) -> Tensor:
+def mixed(mixing: Callable[..., Iterable[Tensor]], images: Tensor, strength: Any, generator: torch.Generator) -> Tensor:
     """What becomes of the images, while each target stays an image's own."""
     inputs, targets = mixing(images.float(), torch.eye(len(images)), strength, generator)
     assert torch.equal(targets, torch.eye(len(images)))

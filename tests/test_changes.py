@@ -67,7 +67,9 @@ def test_budgets_grow_by_a_sum_or_to_a_total(
 
 def test_nothing_new_is_no_change() -> None:
     plain = spec()
-    same = {"model": ["resnet20"], "dataset": "digits", "data_dir": "data", "trials": 12, "name": "x", "seed": 0}
+    same: dict[str, Any] = {
+        "model": ["resnet20"], "dataset": "digits", "data_dir": "data", "trials": 12, "name": "x", "seed": 0
+    }  # fmt: skip
     assert extended(plain, **same) == (plain, None)
     assert extended(plain, address="auto") == (dataclasses.replace(plain, address="auto"), None)
 

@@ -36,7 +36,8 @@ def test_every_point_is_a_configuration_and_back(point: Any) -> None:
 
 def test_whole_numbers_and_choices_are_drawn_evenly() -> None:
     configs = [CUBE.config(point) for point in CUBE.draw(6000, np.random.default_rng(0))]
-    for name, values in {"layers": [1, 2, 3, 4, 5], "even": [2, 4, 6, 8, 10], "kind": ["a", "b", None]}.items():
+    drawn: dict[str, list[object]] = {"layers": [1, 2, 3, 4, 5], "even": [2, 4, 6, 8, 10], "kind": ["a", "b", None]}
+    for name, values in drawn.items():
         counts = [sum(config[name] == value for config in configs) for value in values]
         assert sum(counts) == 6000
         assert min(counts) > 0.85 * 6000 / len(values), name

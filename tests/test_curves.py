@@ -12,8 +12,8 @@ from benchmarks.curves import load, save
 
 def test_a_table_comes_back(tmp_path: Path) -> None:
     lr, batches = FloatDistribution(1e-5, 0.5, log=True), CategoricalDistribution((32, 64))
-    space = {"lr": distribution_to_json(lr), "batch_size": distribution_to_json(batches)}
-    space = {"distributions": space, "conditions": {"lr": ["batch_size", 64]}, "baseline": {"batch_size": 32}}
+    distributions = {"lr": distribution_to_json(lr), "batch_size": distribution_to_json(batches)}
+    space = {"distributions": distributions, "conditions": {"lr": ["batch_size", 64]}, "baseline": {"batch_size": 32}}
     common = {"seconds": 0.25, "averaged": [0.1, 0.2, 0.30001]}
     trainings = [
         {"trial": 7, "seed": 1, "config": {"lr": 2e-5, "batch_size": 64}, "last": [0.5], **common},

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ import ray
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from patience import until
 from ray import cloudpickle
 from torch import Tensor, nn
 
 import datasets
 from search_spaces import SearchSpace
+from tests.patience import until
 from tuning import team
 from tuning.classifier import Format
 from tuning.data_parallel import Lost, together
@@ -34,7 +35,8 @@ from tuning.training import Diverged, EpochMetrics, OutOfMemory, Training
 from tuning.trial import TrialSetup
 
 RECIPE = {"lr": 0.05, "batch_size": 61, "clip_norm": 1.0, "ema_decay": 0.9, "label_smoothing": 0.1, "warmup": 0.1}
-TOLERANCE = {"rtol": 1e-3, "atol": 1e-5}  # of weights: float32 sums in another order, over 42 steps with momentum
+# weights: float32 sums in another order, over 42 steps with momentum
+assert_close = partial(torch.testing.assert_close, rtol=1e-3, atol=1e-5)
 
 
 class Network(nn.Module):
@@ -111,7 +113,7 @@ def assert_alike(seen: list[EpochMetrics], expected: list[EpochMetrics]) -> None
 
 def assert_same_weights(seen: Training, expected: Training) -> None:
     for name, value in expected.weights().items():
-        torch.testing.assert_close(seen.weights()[name], value, **TOLERANCE)
+        assert_close(seen.weights()[name], value)
 
 
 def test_two_processes_give_what_one_gives(setup: Setup) -> None:
@@ -165,7 +167,7 @@ def test_batch_norm_sees_a_process_s_part_as_where_a_batch_is_split_for_memory(s
     expected, (seen, metrics) = list(parts.run()), shared(normed, config)
     assert [m.train_loss for m in metrics] == pytest.approx([m.train_loss for m in expected], rel=1e-4)
     for name, value in parts.model.network.named_parameters():
-        torch.testing.assert_close(seen.model.network.get_parameter(name), value, **TOLERANCE)
+        assert_close(seen.model.network.get_parameter(name), value)
     assert metrics[-1].val_accuracy == pytest.approx(expected[-1].val_accuracy, abs=0.05)  # their running means differ
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from patience import until
 from ray import tune
 
 import datasets
 from cluster.resources import Cluster, Resources
 from search_spaces import for_model
+from tests.patience import until
 from tuning.budget import Meter
 from tuning.classifier import Format
 from tuning.finals import Verdict, run_finals

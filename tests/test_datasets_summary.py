@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 
 import datasets
 from datasets import Images, Splits, description, summary
-from datasets.source import Listed, Packed, Source
+from datasets.source import Labels, Listed, Packed, Pixels, Source
 from datasets.stream import Streamed
 
 
@@ -28,8 +29,12 @@ def splits(train: Images, val: Images, test: Images, classes: int, **fields: obj
     return Splits("made", train, val, names, (0.25,), (0.125,), lambda: test, **fields)  # type: ignore[arg-type]
 
 
+def no_images() -> tuple[Pixels, Labels]:
+    return np.zeros((0, 4, 4), np.uint8), np.zeros(0, np.int64)
+
+
 def packed_source(classes: int) -> Source:
-    none = Packed(files=(), read=lambda: (np.zeros((0, 4, 4), np.uint8), np.zeros(0, np.int64)))
+    none = Packed(files=(), read=partial(no_images))
     return Source(train=none, test=none, classes=("a",) * classes, native_size=8)
 
 

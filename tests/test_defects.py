@@ -149,9 +149,9 @@ def test_mobilenet_v2_blocks_end_without_an_activation() -> None:
 
 def test_squeeze_and_excitation_weighs_the_branch_and_not_the_skip() -> None:
     network = models.build("se_resnet20", num_classes=2, image_size=32).eval()
-    block = network.layers[0]
-    nn.init.zeros_(block.se.fc2.weight)
-    nn.init.constant_(block.se.fc2.bias, -100.0)  # the sigmoid's 0
+    block = network.get_submodule("layers.0")
+    nn.init.zeros_(block.get_parameter("se.fc2.weight"))
+    nn.init.constant_(block.get_parameter("se.fc2.bias"), -100.0)  # the sigmoid's 0
     x = torch.randn(2, 16, 8, 8)
     with torch.no_grad():
         assert torch.allclose(block(x), F.relu(x))
@@ -161,17 +161,17 @@ def test_plain_networks_have_no_skip() -> None:
     plain, residual = (models.build(name, num_classes=2, image_size=32).eval() for name in ("plain20", "resnet20"))
     residual.load_state_dict(plain.state_dict())
     for network in (plain, residual):
-        nn.init.zeros_(network.layers[0].bn2.weight)
+        nn.init.zeros_(network.get_parameter("layers.0.bn2.weight"))
     x = torch.rand(1, 16, 8, 8)
     with torch.no_grad():
-        assert not plain.layers[0](x).any()
-        assert torch.allclose(residual.layers[0](x), x)
+        assert not plain.get_submodule("layers.0")(x).any()
+        assert torch.allclose(residual.get_submodule("layers.0")(x), x)
 
 
 def test_preactivation_carries_the_signal_unchanged() -> None:
     network = models.build("preact_resnet18", num_classes=2, image_size=32).eval()
-    block = network.blocks[0]
-    nn.init.zeros_(block.convolutions[1].weight)
+    block = network.get_submodule("blocks.0")
+    nn.init.zeros_(block.get_parameter("convolutions.1.weight"))
     x = torch.randn(1, 64, 8, 8)
     with torch.no_grad():
         assert torch.equal(block(x), x)
@@ -179,7 +179,8 @@ def test_preactivation_carries_the_signal_unchanged() -> None:
 
 def test_wide_networks_drop_between_the_convolutions_and_vit_drops_paths() -> None:
     torch.manual_seed(0)
-    for name, options in {"wrn_16_4": {"dropout": 0.5}, "vit_cifar": {"drop_path": 0.5}}.items():
+    cases: dict[str, dict[str, Any]] = {"wrn_16_4": {"dropout": 0.5}, "vit_cifar": {"drop_path": 0.5}}
+    for name, options in cases.items():
         network = models.build(name, num_classes=2, image_size=32, **options).train()
         plain = models.build(name, num_classes=2, image_size=32)
         images = torch.randn(4, 3, 32, 32)

@@ -15,10 +15,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from source_cases import CASES, HOST, Files, below, fingerprint, idx_files, md5, put
 from torchvision.datasets import EMNIST, MNIST, QMNIST, FashionMNIST
 
 from datasets import cifar, imagenette, mnist, svhn, voc
+from tests.source_cases import CASES, HOST, Files, below, fingerprint, idx_files, md5, put
 
 # urllib of Python 3.11 leaves the sockets of refused requests to the garbage collector
 pytestmark = [pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"), pytest.mark.usefixtures("_collected")]
@@ -63,11 +63,11 @@ def internet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
             monkeypatch.setenv(f"{scheme}_proxy", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.delenv("no_proxy", raising=False)
         monkeypatch.delenv("NO_PROXY", raising=False)
-        urllib.request.install_opener(None)  # type: ignore[arg-type]  # the one in use may have read the old proxies
+        urllib.request.install_opener(None)  # the one in use may have read the old proxies
         yield served
         server.shutdown()
         thread.join()
-    urllib.request.install_opener(None)  # type: ignore[arg-type]
+    urllib.request.install_opener(None)
 
 
 @pytest.mark.parametrize("name", ARCHIVES)

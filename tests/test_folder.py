@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from source_cases import Files, below, contents, pets, put, told_labels
 
 from datasets import folder
 from datasets.splits import stratified_split
+from tests.source_cases import Files, below, contents, pets, put, told_labels
 
 
 @pytest.mark.parametrize("val", ["val", "valid"])
 def test_ready_splits_of_a_folder_are_kept(val: str, tmp_path: Path) -> None:
-    for part, count in (("train", 5), (val, 3), ("test", 2)):
-        put(tmp_path / part, pets(count))
+    for name, count in (("train", 5), (val, 3), ("test", 2)):
+        put(tmp_path / name, pets(count))
     source = folder.read(tmp_path, "pets")
     assert source.val
     for part, which in ((source.train, "train"), (source.val, val), (source.test, "test")):

@@ -80,7 +80,7 @@ def test_checkpoints_of_the_front_are_kept_besides_the_best(tmp_path: Path) -> N
         (tmp_path / "trials" / trial_name(number)).mkdir(parents=True)
     log = StudyLog(Journal(tmp_path / "journal.jsonl"), trials, Meter(), [])
     storage = Storage(str(tmp_path.parent), tmp_path.name)
-    Recorder(log, make_scheduler(spec), storage.remove, spec, keep=1).on_trial_complete(1, [], Named(4))  # type: ignore[arg-type]
+    Recorder(log, make_scheduler(spec), storage.remove, spec, keep=1).on_trial_complete(1, [], Named(4))
     log.journal.close()
     kept = sorted(path.name for path in (tmp_path / "trials").iterdir())
     assert kept == [trial_name(number) for number in (0, 1, 3, 4, 5)], "baseline, best, front and running"

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 INSTRUCTIONS = re.findall(r"^([A-Z]+) ((?:.*\\\n)*.*)", DOCKERFILE, re.MULTILINE)
-PINS = {
+PINS: dict[str, str] = {
     canonicalize_name(name): version
     for name, version in (line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines())
 }

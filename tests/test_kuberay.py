@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kuberay_rules import Recipe, load, of_kind, pods, problems
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
 from cluster import spot_notice
 from cluster.nodes import LIMITS
 from cluster.resources import Cluster, NodeType, Resources, autoscaling, concurrency
+from tests.kuberay_rules import Recipe, load, of_kind, pods, problems
 from tuning import options
 
 
@@ -119,7 +119,7 @@ class Api(BaseHTTPRequestHandler):
 def test_the_head_asks_kubernetes_how_far_its_cluster_may_grow(tmp_path: Path) -> None:
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     make = "openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 1 -subj /CN=api"
-    extra = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    extra = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run([*make.split(), *extra], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -170,7 +170,7 @@ def test_its_study_is_one_that_we_can_run_there() -> None:
     worker = load()["raycluster.yaml"][0]["spec"]["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]
     limits = worker["resources"]["limits"]
     assert study.cpus_per_trial <= int(limits["cpu"])
-    assert study.gpus_per_trial is not None
+    assert isinstance(study.gpus_per_trial, int | float)
     assert 0 < study.gpus_per_trial <= limits["nvidia.com/gpu"]
     shared = {mount["mountPath"] for mount in worker["volumeMounts"]}
     assert {Path(study.results_dir).parts[:2], Path(study.data_dir).parts[:2]} == {("/", "shared")}

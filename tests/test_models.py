@@ -3,19 +3,20 @@
 import inspect
 from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from counts import COUNTS, VARIANTS
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 import models
 from models.stems import first_convolution
+from tests.counts import COUNTS, VARIANTS
 
 
-def parameters(name: str, classes: int, **options: object) -> int:
+def parameters(name: str, classes: int, **options: Any) -> int:
     with torch.device("meta"):
         size = models.architecture(name).native_size
         network = models.build(name, num_classes=classes, image_size=size, **options)
@@ -52,7 +53,7 @@ class TestEveryArchitecture:
         logits = network(images_for(name, 4))
         assert logits.shape == (4, 4)
         assert torch.isfinite(logits).all()
-        F.cross_entropy(logits, torch.tensor([0, 1, 2, 3])).backward()
+        F.cross_entropy(logits, torch.tensor([0, 1, 2, 3])).backward()  # type: ignore[no-untyped-call]
         gradients = {key: parameter.grad for key, parameter in network.named_parameters()}
         assert [key for key, g in gradients.items() if g is None or not torch.isfinite(g).all()] == []
         kernels = {key: g for key, g in gradients.items() if g is not None and g.ndim == 4 and g.shape[-1] > 1}
@@ -147,7 +148,7 @@ class TestEveryArchitecture:
         while len(losses) < 60 and (len(losses) < 2 or losses[-1] > losses[0] / 2):
             loss = F.cross_entropy(network(images), labels)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             losses.append(loss.item())
         assert losses[-1] <= losses[0] / 2
@@ -193,7 +194,7 @@ EXAMPLES = {
 }
 
 
-def layers(name: str, **options: object) -> list[str]:
+def layers(name: str, **options: Any) -> list[str]:
     """Everything that is set in any layer."""
     with torch.device("meta"):
         network = models.build(name, num_classes=10, image_size=models.architecture(name).native_size, **options)
@@ -215,7 +216,8 @@ def test_grey_networks_start_as_the_colour_ones_would() -> None:
         torch.manual_seed(0)
         network = models.build("resnet20", num_classes=4, image_size=32, in_channels=channels).eval()
         answers.append(network(images.expand(-1, channels, -1, -1)))
-    assert torch.allclose(*answers, atol=1e-5)
+    grey, colour = answers
+    assert torch.allclose(grey, colour, atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "classes", "options", "count"), VARIANTS)
@@ -258,7 +260,7 @@ def test_what_is_too_small_names_an_architecture_of_the_family_that_fits() -> No
 def test_first_weights_follow_the_scheme(scheme: str, deviation: float) -> None:
     torch.manual_seed(0)
     network = models.build("resnet20", num_classes=10, image_size=32, init=scheme)
-    weight = network.layers[0].conv1.weight
+    weight = network.get_parameter("layers.0.conv1.weight")
     assert weight.std().item() == pytest.approx(deviation, rel=0.05)
 
 

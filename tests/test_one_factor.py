@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,9 +13,10 @@ from search_spaces.one_factor import OneFactor
 from tuning import one_factor as runner
 from tuning.grid import GridSearcher
 from tuning.levels import LevelResult, collect, difference, rows, spread
-from tuning.prepare import STUDY_FILE, Prepared, prepare_one_factor
+from tuning.prepare import Prepared, prepare_one_factor
 from tuning.record import TrialRecord
 from tuning.spec import HParams, StudySpec, model_options
+from tuning.storage import STUDY_FILE
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = sorted((ROOT / "search_spaces" / "one_factor").glob("*.yaml"))
@@ -94,7 +96,11 @@ def test_a_search_space_is_no_one_factor_study(tmp_path: Path) -> None:
 
 
 def prepared(tmp_path: Path) -> Prepared:
-    levels = {"plain": {}, "squeezed": {"model": "se_resnet20", "se_ratio": 8}, "large": {"image_size": 16}}
+    levels: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "squeezed": {"model": "se_resnet20", "se_ratio": 8},
+        "large": {"image_size": 16},
+    }
     return prepare_one_factor(
         spec(tmp_path, seeds=2), OneFactor(question="?", model="resnet20", levels=levels, common={"lr": 0.03})
     )
@@ -159,7 +165,7 @@ def test_differences_are_paired_by_seed() -> None:
     assert shaky
     assert shaky[0] == pytest.approx(0.01)
     assert shaky[1] == pytest.approx(4.303 * 0.01 / math.sqrt(3), rel=1e-3)  # Student's t with 2 degrees of freedom
-    assert difference(level("d", 0.9), first) == (pytest.approx(0.4), math.inf)
+    assert difference(level("d", 0.9), first) == pytest.approx((0.4, math.inf))
     assert difference(level("e"), first) is None
 
 

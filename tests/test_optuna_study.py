@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
@@ -116,5 +117,5 @@ def test_optunas_plots_work_on_it(tmp_path: Path) -> None:
     filled(tmp_path)
     study = open_study(tmp_path, "x")
     lines = plot_intermediate_values(study).get_lines()
-    assert [list(line.get_ydata()) for line in lines] == [[0.5, 0.8, 0.7], [0.4], [0.6, 0.9, 0.9]]
+    assert [np.asarray(line.get_ydata()).tolist() for line in lines] == [[0.5, 0.8, 0.7], [0.4], [0.6, 0.9, 0.9]]
     assert plot_optimization_history(study).collections

@@ -4,9 +4,9 @@ import dataclasses
 import json
 
 import pytest
-from conftest import Finished
 from mlflow import MlflowClient
 
+from tests.conftest import Finished
 from tuning import study_file
 from tuning.export import load_best
 from tuning.journal import read
@@ -111,7 +111,7 @@ def test_goes_on_from_its_own_files(shared: Finished) -> None:
     journal.write_bytes(b"".join(lines[: ends[-2]]))
     ended = {event["trial"] for event in events[: ends[-2]] if event["event"] == "end"}
     spec, spaces = study_file.read(Storage(str(folder.parent), folder.name))
-    assert spec.architectures == shared.spec.architectures  # type: ignore[union-attr]
+    assert spec.architectures == shared.spec.architectures
     again = run(prepare(spec, spaces, resume=True))  # type: ignore[arg-type]
     after = read(journal)[0][ends[-2] :]
     assert sorted(event["trial"] for event in after if event["event"] == "start") == sorted(set(range(6)) - ended)

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from object_store_server import Server, served
-from source_cases import CASES, MOVABLE, Files, below, idx_files, pets, picture
 
 import datasets
 from datasets import __main__ as cli
 from datasets import layout, object_store, remote
+from tests.object_store_server import Server, served
+from tests.source_cases import CASES, MOVABLE, Files, below, idx_files, pets, picture
 from tuning import options
 from tuning.changes import anchored, differences
 

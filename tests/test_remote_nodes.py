@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from object_store_server import served
-from source_cases import pets
-from test_session import look, node
+
+from tests.object_store_server import served
+from tests.source_cases import pets
+from tests.test_session import look, node
 
 ROOT = Path(__file__).parent.parent
 IMAGES = 60  # of each class

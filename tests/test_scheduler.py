@@ -69,7 +69,7 @@ class FakeTrial:
 
 def report(scheduler: RungScheduler, number: int, epoch: int, score: float) -> str:
     result = {"trial": number, "epoch": epoch, METRIC: score}
-    return scheduler.on_trial_result(None, FakeTrial(str(number)), result)  # type: ignore[arg-type]
+    return scheduler.on_trial_result(None, FakeTrial(str(number)), result)
 
 
 def test_the_baseline_is_never_stopped_but_counts() -> None:
@@ -89,7 +89,7 @@ def test_nan_stops_a_trial_at_any_epoch_and_leaves_no_score() -> None:
 
 def test_results_of_others_need_no_trial_number() -> None:
     scheduler = make_scheduler(spec())
-    decision = scheduler.on_trial_result(None, FakeTrial("a"), {"epoch": 1, METRIC: 0.5})  # type: ignore[arg-type]
+    decision = scheduler.on_trial_result(None, FakeTrial("a"), {"epoch": 1, METRIC: 0.5})
     assert decision == TrialScheduler.CONTINUE
     assert asha(scheduler).scores[1] == {"a": 0.5}
 
@@ -129,7 +129,7 @@ def test_architectures_are_compared_with_their_own_kind(rule: str) -> None:
 
     def decision(number: int, model: str, score: float) -> str:
         result = {"trial": number, "epoch": 1, METRIC: score}
-        return scheduler.on_trial_result(None, FakeTrial(str(number), model), result)  # type: ignore[arg-type]
+        return scheduler.on_trial_result(None, FakeTrial(str(number), model), result)
 
     assert {decision(number, "fast", 0.9) for number in range(10)} == {TrialScheduler.CONTINUE}
     assert {decision(10 + number, "slow", 0.1) for number in range(10)} == {TrialScheduler.CONTINUE}

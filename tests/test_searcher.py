@@ -30,7 +30,15 @@ def searcher(seed: int = 0, **options: Any) -> RungSearcher:
 
 
 def quality(config: dict[str, Any]) -> float:
-    return 1 - (config["x"] - 0.3) ** 2 - 0.05 * abs(math.log10(config["lr"]) + 2) - 0.2 * (config["kind"] == "b")
+    return float(
+        1 - (config["x"] - 0.3) ** 2 - 0.05 * abs(math.log10(config["lr"]) + 2) - 0.2 * (config["kind"] == "b")
+    )
+
+
+def proposal(search: RungSearcher, number: int) -> dict[str, Any]:
+    config = search.suggest(str(number))
+    assert isinstance(config, dict), config
+    return config
 
 
 def acc(scores: Mapping[int, Any]) -> dict[int, dict[str, Any]]:
@@ -42,7 +50,7 @@ def run(search: RungSearcher, trials: int, start: int = 0) -> list[dict[str, Any
     """Each trial to epoch 9 if it is good at epoch 1, else stopped there, as Ray tells it."""
     configs = []
     for number in range(start, start + trials):
-        config = search.suggest(str(number))
+        config = proposal(search, number)
         score = quality(config)
         if score > 0.8:
             for epoch in (1, 2, 3):
@@ -87,7 +95,7 @@ def test_several_objectives_are_searched_for_their_front(sampler: str) -> None:
     """Between accuracy, best at 0.2, and latency, best at 0.6, lies the front; the rest is worse in both."""
     search = searcher(sampler=sampler, metric=METRIC, goals=Objectives((METRIC, "latency_ms")))
     for number in range(80):
-        x = search.suggest(str(number))["x"]
+        x = proposal(search, number)["x"]
         search.on_trial_complete(str(number), {"epoch": 9, METRIC: -((x - 0.2) ** 2), "latency_ms": (x - 0.6) ** 2})
     modelled = [trial.config["x"] for trial in search.trials.values() if trial.source == "model"]
     assert sum(0.2 <= x <= 0.6 for x in modelled) > 0.6 * len(modelled), modelled
@@ -108,7 +116,7 @@ def test_what_breaks_a_constraint_is_worse_than_what_keeps_it() -> None:
 def test_minimising_is_maximising_the_opposite() -> None:
     search = searcher(mode="min")
     for number in range(60):
-        config = search.suggest(str(number))
+        config = proposal(search, number)
         search.on_trial_complete(str(number), {"epoch": 9, "acc": -quality(config)})
     assert sum(quality(search._model(60, seed) or {}) for seed in range(5)) / 5 > 0.85
 
@@ -246,7 +254,7 @@ def test_a_sampler_learns_from_the_trials(sampler: str) -> None:
 
 def test_a_grid_has_every_combination_once_and_then_ends() -> None:
     search = searcher(sampler="grid", baseline=None)
-    found = []
+    found: list[tuple[float, float, str]] = []
     while isinstance(config := search.suggest(str(len(found))), dict):
         found.append((config["x"], round(config["lr"], 6), config["kind"]))
         search.on_trial_complete(str(len(found) - 1), {"epoch": 9, "acc": 0.5})
@@ -297,7 +305,7 @@ def test_a_table_is_searched_conditions_included(name: str) -> None:
     )
     policies = set()
     for number in range(40):
-        config = search.suggest(str(number))
+        config = proposal(search, number)
         assert config == space.active({**space.baseline, **config})
         assert set(config) == set(space.active({**space.baseline, **config}))
         policies.add(config["policy"])
@@ -314,7 +322,7 @@ def test_a_model_learns_what_stands_under_a_condition() -> None:
     )
     late = []
     for number in range(80):
-        config = search.suggest(str(number))
+        config = proposal(search, number)
         assert ("x" in config) == (config["kind"] == "b")
         score = 1 - abs(config["x"] - 0.8) if config["kind"] == "b" else 0.3
         search.on_trial_complete(str(number), {"epoch": 1, "acc": score})

@@ -10,7 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
-from source_cases import (
+
+import datasets
+from datasets import digits, imagenet, mnist
+from datasets.source import Listed, Source
+from tests.source_cases import (
     CASES,
     annotation,
     below,
@@ -22,10 +26,6 @@ from source_cases import (
     told_labels,
     wnid_files,
 )
-
-import datasets
-from datasets import digits, imagenet, mnist
-from datasets.source import Listed, Source
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 MOVABLE = [name for name, case in CASES.items() if case.own != "."]
@@ -52,12 +52,12 @@ def test_a_source_keeps_its_contract(name: str, tmp_path: Path) -> None:
         paths = [path.resolve() for part in (source.train, source.test) for path in part.files]
         assert len(set(paths)) == len(paths)
     else:
-        images = np.concatenate([part.read()[0] for part in (source.train, source.test)])  # type: ignore[union-attr]
-        assert images.dtype == np.uint8
-        assert images.shape[1:3] == (source.native_size, source.native_size)
-        assert images.shape[3:] in ((), (3,))
+        pixels = np.concatenate([part.read()[0] for part in (source.train, source.test)])  # type: ignore[union-attr]
+        assert pixels.dtype == np.uint8
+        assert pixels.shape[1:3] == (source.native_size, source.native_size)
+        assert pixels.shape[3:] in ((), (3,))
         if name != "digits":
-            numbers = images[:, 1, 0].reshape(len(images), -1)[:, 0]
+            numbers = pixels[:, 1, 0].reshape(len(pixels), -1)[:, 0]
             assert len(set(numbers.tolist())) == len(numbers)
     again: Source = pickle.loads(pickle.dumps(source))
     assert (again.classes, again.task) == (source.classes, source.task)

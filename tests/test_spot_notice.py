@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from patience import until
 from ray.util import get_node_ip_address
 
 from cluster.spot_notice import aws_notice, google_notice
+from tests.patience import until
 
 HOLD = """
 import sys, time

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from object_store_server import served
-from patience import until
 
+from tests.object_store_server import served
+from tests.patience import until
 from tuning.errors import Locked
 from tuning.mirror import Claim, Mirror
 from tuning.storage import JOURNAL, STUDY_FILE, Storage, studies

@@ -11,7 +11,6 @@ import mlflow
 import numpy as np
 import pytest
 import torch
-from conftest import Finished
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -19,6 +18,7 @@ import datasets
 import search_spaces
 from datasets import Images
 from search_spaces.override import override, parse
+from tests.conftest import Finished
 from tuning import study_file
 from tuning.checkpoint import Damaged
 from tuning.classifier import Format, Normalised, predict

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from source_cases import contents, put
 
 from datasets import table
 from datasets.source import Listed, Source
 from datasets.splits import stratified_split
+from tests.source_cases import contents, put
 
 
 def write_table(root: Path, text: str | bytes, images: int = 12) -> Path:

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from patience import until
 from ray.util import get_node_ip_address
 
+from tests.patience import until
 from tests.test_spot_notice import free_port
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]

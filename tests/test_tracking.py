@@ -95,7 +95,7 @@ def test_a_server_that_dies_delays_nothing_and_what_it_missed_is_counted(
 def test_what_a_killed_run_did_not_send_comes_with_the_next(tmp_path: Path) -> None:
     """The journal holds more than MLflow was told, for a trial that goes on, one that ended and one without a run."""
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    events = [
+    untimed: list[dict[str, Any]] = [
         *({"event": "start", "trial": number, "config": {"lr": 0.1}} for number in (0, 1, 2)),
         *(
             {"event": "report", "trial": number, "metrics": {"epoch": epoch, "val_accuracy": epoch / 8}}
@@ -105,7 +105,7 @@ def test_what_a_killed_run_did_not_send_comes_with_the_next(tmp_path: Path) -> N
         {"event": "end", "trial": 1, "outcome": "stopped", "reason": "weak"},
         {"event": "end", "trial": 2, "outcome": "completed", "reason": ""},
     ]
-    events = [{"time": float(second), **event} for second, event in enumerate(events)]
+    events = [{"time": float(second), **event} for second, event in enumerate(untimed)]
     told = [event for event in events if event["trial"] == 0 or (event["trial"] == 1 and event["event"] != "end")]
     first = Tracker(spec(uri), "digits", {})
     for event in told[:-1]:

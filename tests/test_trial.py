@@ -27,7 +27,7 @@ from tuning.spec import METRIC, StudySpec
 from tuning.storage import Storage
 from tuning.trial import SAVING_SHARE, Saving, TrialSetup, resume, run_trial, state_of, trial_name, trial_number
 
-PLAIN = {"lr": 0.05, "batch_size": 64, "augmentation": "crop_flip", "erasing": 0.3, "mixup": 0.2}
+PLAIN: dict[str, Any] = {"lr": 0.05, "batch_size": 64, "augmentation": "crop_flip", "erasing": 0.3, "mixup": 0.2}
 OTHER = {"lr": 0.01, "batch_size": 32, "augmentation": "none", "ema_decay": 0.9, "optimizer": "adamw"}
 DIVERGES = {"lr": 100.0, "batch_size": 64, "momentum": 0.999, "weight_decay": 10.0}
 
@@ -64,7 +64,7 @@ def snapshot() -> dict[str, Any]:
         "autocast": torch.is_autocast_enabled("cpu"),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "python's random": hashlib.sha256(repr(random.getstate()).encode()).hexdigest(),
-        "numpy's random": hashlib.sha256(np.random.get_state()[1].tobytes()).hexdigest(),  # type: ignore[index, union-attr]
+        "numpy's random": hashlib.sha256(np.random.get_state(legacy=False)["state"]["key"].tobytes()).hexdigest(),
         "environment": hashlib.sha256(repr(sorted(os.environ.items())).encode()).hexdigest(),
         "threads": sorted(thread.name for thread in threading.enumerate() if thread.name == "mlflow"),
     }
@@ -83,7 +83,7 @@ def run(
     """Results of the trials, and what a worker looked like before each."""
     folder: Path = tmp_path_factory.mktemp("leaks")
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    configs = [PLAIN, OTHER, DIVERGES, OTHER, PLAIN]
+    configs: list[dict[str, Any]] = [PLAIN, OTHER, DIVERGES, OTHER, PLAIN]
     setup = TrialSetup(
         spec=StudySpec(model="resnet20", name="x", epochs=3),
         fixed={"schedule": "cosine"},
