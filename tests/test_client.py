@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from patience import until
 
+from tests.patience import until
 from tests.test_jobs import NAME, ended, events
 from tests.test_spot_notice import free_port
 from tests.test_tls import node
@@ -42,8 +42,8 @@ def test_a_study_through_a_ray_client_is_stopped_killed_and_finished(tmp_path_fa
     folder = tmp_path_factory.mktemp("c")
     home, port = folder / "home", free_port()
     home.mkdir()
-    head = ("--head", f"--port={free_port()}", f"--ray-client-server-port={port}", "--num-cpus=2")
-    head += ("--include-dashboard=false", f"--temp-dir={folder / 'r'}")
+    head = ["--head", f"--port={free_port()}", f"--ray-client-server-port={port}", "--num-cpus=2"]
+    head += ["--include-dashboard=false", f"--temp-dir={folder / 'r'}"]
     asked = [*ASKED, *(word for field in QUICK for word in ("--set", field))]
     with node(*head, log=folder / "head.log", settings={"HOME": str(home)}):
         wrong = start(folder, port, "--model", "resnet20", "--set", "lr=abc")

@@ -1,6 +1,7 @@
 """The finals take no more places than the study was given."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,8 @@ def test_so_many_run_at_once_and_no_more(ray_session: None, places: int) -> None
         time.sleep(0.3)
         return begun, time.monotonic()
 
-    task, begun = ray.remote(work).options(num_cpus=0), []
+    task = ray.remote(work).options(num_cpus=0)
+    begun: list[Any] = []
     for _ in range(5):
         wait_for_place(begun, places)
         begun.append(task.remote())

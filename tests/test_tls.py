@@ -61,8 +61,14 @@ def test_a_study_runs_where_everybody_needs_a_certificate_and_a_token(tmp_path_f
     folder, host, port = tmp_path_factory.mktemp("t"), get_node_ip_address(), free_port()
     settings, address = certificates(folder, host), f"{host}:{port}"
     client = free_port()
-    head = ("--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={folder / 'r'}")
-    head += (f"--ray-client-server-port={client}",)
+    head = (
+        "--head",
+        f"--port={port}",
+        f"--ray-client-server-port={client}",
+        "--num-cpus=0",
+        "--include-dashboard=false",
+        f"--temp-dir={folder / 'r'}",
+    )
     with (
         node(*head, log=folder / "head.log", settings=settings),
         node(f"--address={address}", "--num-cpus=1", log=folder / "node.log", settings=settings),
