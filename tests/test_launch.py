@@ -14,6 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
+from tests.patience import until
 from tuning import study_file
 from tuning.classifier import Format
 from tuning.prepare import prepare
@@ -113,7 +114,9 @@ MISTAKES = [
     (["--space", "levels.yaml", "--set", "constraints=latency_ms<5"], 2, "--set constraints is for searches"),
     (["--model", "resnet20", "--space", "space.yaml"], 2, "space.yaml, line 2: unknown hyperparameter 'lrr'"),
     (["--model", "resnet20", "--space", "nowhere.yaml"], 2, "there is no file nowhere.yaml; one-factor studies"),
-    (["--model", "resnet20", "--address", "nowhere"], 2, "address must be local, auto or HOST:PORT"),
+    (["--model", "resnet20", "--address", "nowhere"], 2, "address must be local, auto, HOST:PORT or ray://HOST:PORT"),
+    (["--model", "resnet20", "--address", "ray://head"], 2, "or ray://HOST:PORT, got 'ray://head'"),
+    (["--model", "resnet20", "--address", "ray://127.0.0.1:1"], 3, "no Ray cluster answers at ray://127.0.0.1:1 ("),
     (["--model", "resnet20", "--tracking-uri", "file:./mlruns"], 2, "tracking_uri must be sqlite:///FILE.db or http"),
     (["--model", "resnet20", "--tracking-uri", "sqlite:///no/such/x.db"], 2, "names no file in an existing folder"),
     (["--model", "resnet20", "--results-dir", "file"], 2, "cannot write to"),
@@ -203,8 +206,7 @@ def test_a_signal_before_the_search_leaves_the_name_free(tmp_path: Path) -> None
     command = [sys.executable, "-m", "tuning.launch", "--model", "resnet20", "--name", "early"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "results" / "early" / "log.txt").exists():
-        time.sleep(0.05)
+    until((tmp_path / "results" / "early" / "log.txt").exists, 60)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -231,8 +233,7 @@ def test_a_signal_while_images_are_decoded_ends_it_in_one_line(tmp_path: Path) -
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts
     )
-    while not list(cache.glob("*/*/*/*/pixels")):
-        time.sleep(0.05)
+    until(lambda: list(cache.glob("*/*/*/*/pixels")), 60)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
