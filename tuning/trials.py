@@ -73,28 +73,14 @@ def run_trials(
         _interrupt_running(log, budget.NAMES[before] if before else "a smaller number of trials")
         return
     stopper = BudgetStopper(spec, log, trial.gpus)
-    numbers = searcher.numbers  # Ray copies the naming function, which must not drag the searcher along
-
-    def name(ray_trial: Any) -> str:
-        return trial_name(numbers[ray_trial.trial_id])
-
+    callbacks = [Recorder(log, scheduler, remove, spec, keep), Waiting(log, trial, cluster)]
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": trial.cpus, "gpu": trial.gpus}),
-        tune_config=tune.TuneConfig(
-            metric=METRIC,
-            mode="max",
-            search_alg=searcher,
-            scheduler=scheduler,
-            num_samples=left,
-            max_concurrent_trials=concurrent,
-            reuse_actors=True,
-            trial_name_creator=name,
-            trial_dirname_creator=name,
-        ),
+        tune_config=_tune_config(searcher, scheduler, left, concurrent),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(storage.folder / ".ray"),
-            callbacks=[Recorder(log, scheduler, remove, spec, keep), Waiting(log, trial, cluster)],
+            callbacks=callbacks,
             failure_config=tune.FailureConfig(max_failures=-1),  # the scheduler ends those that fail by themselves
             stop=stopper,
             verbose=0,
@@ -111,6 +97,25 @@ def run_trials(
     _interrupt_running(log, "a signal" if interrupt.signum else budget.NAMES.get(stopper.reached or "", "Ray Tune"))
     if interrupt.signum:
         raise Interrupted(interrupt.signum)
+
+
+def _tune_config(searcher: Numbering, scheduler: RungScheduler, trials: int, concurrent: int) -> tune.TuneConfig:
+    numbers = searcher.numbers  # Ray copies the naming function, which must not drag the searcher along
+
+    def name(ray_trial: Any) -> str:
+        return trial_name(numbers[ray_trial.trial_id])
+
+    return tune.TuneConfig(
+        metric=METRIC,
+        mode="max",
+        search_alg=searcher,
+        scheduler=scheduler,
+        num_samples=trials,
+        max_concurrent_trials=concurrent,
+        reuse_actors=True,
+        trial_name_creator=name,
+        trial_dirname_creator=name,
+    )
 
 
 def _interrupt_running(log: StudyLog, why: str) -> None:
