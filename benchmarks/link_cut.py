@@ -6,7 +6,6 @@ train on at the other. They share a file system, as hosts with network storage d
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -17,9 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kill_resume import ROOT, alive, descendants, mlflow_runs, start
-from benchmarks.node_loss import EPOCHS, NAME, PIXELS, events_of, recovery, wait
-from tuning.record import ENDED, replay
+from benchmarks.kill_resume import ROOT, alive, descendants
+from benchmarks.losses import PATIENCE, begin, events_of, outcome, recovery, reports, show, wait
 
 HEAD, WORKER = "tuning-head", "tuning-work"
 ADDRESSES = {HEAD: "10.77.0.1", WORKER: "10.77.0.2"}
@@ -78,37 +76,27 @@ def ray_on(host: str, *arguments: str, inside: Sequence[str] = ()) -> Iterator[s
 
 def study(folder: Path) -> dict[str, Any]:
     """Runs one, cuts the link and heals it; what became of the study."""
-    process = start(
-        folder, "--model", "resnet20", "--trials", str(TRIALS), "--epochs", str(EPOCHS), "--name", NAME,
-        "--address", f"{ADDRESSES[HEAD]}:{PORT}", "--set", "precision=float32", "--set", "memory_format=contiguous",
-        "--set", "scheduler=none", "--set", f"image_size={PIXELS}", inside=on(HEAD),
-    )  # fmt: skip
-    journal = folder / "results" / NAME / "journal.jsonl"
+    process = begin(folder, f"{ADDRESSES[HEAD]}:{PORT}", TRIALS, inside=on(HEAD))
     try:
-        wait(lambda: journal.exists() and sum(e["event"] == "report" for e in events_of(journal)) >= 4, process)
+        wait(lambda: reports(events_of(folder)) >= 4, process)
         cut = time.time()
         ip("-n", WORKER, "link", "set", "card", "down")
         time.sleep(CUT_SECONDS)
         ip("-n", WORKER, "link", "set", "card", "up")
         healed = time.time()
-        wait(lambda: any(e["event"] == "report" and e["time"] > healed for e in events_of(journal)), process)
-        first = next(e["time"] for e in events_of(journal) if e["event"] == "report" and e["time"] > healed)
-        code = process.wait(600)
+        wait(lambda: reports(events_of(folder), since=healed), process)
+        first = next(e["time"] for e in events_of(folder) if e["event"] == "report" and e["time"] > healed)
+        code = process.wait(PATIENCE)
     finally:
         if process.poll() is None:
             process.kill()
-    events = events_of(journal)
-    records, runs = replay(events), mlflow_runs(folder, NAME)
-    seconds, repeated = recovery(events, cut)
-    outcomes = [record.outcome for record in records.values()]
+    seconds, repeated = recovery(events_of(folder), cut)
     return {
         "exit code": code,
         "seconds from the healing to the next report": round(first - healed, 1),
         "trials started anew": len(seconds),
         "epochs repeated": repeated,
-        "trials asked for, ended, failed": (TRIALS, sum(o in ENDED for o in outcomes), outcomes.count("failed")),
-        "MLflow runs of trials": sum(runs.values()),
-        "of them RUNNING": runs["RUNNING"],
+        **outcome(folder, TRIALS),
     }
 
 
@@ -123,7 +111,7 @@ def main() -> None:
         with ray_on(WORKER, "--address", f"{ADDRESSES[HEAD]}:{PORT}", "--num-cpus", "2"):
             time.sleep(10)
             told = study(Path(folder))
-    print("\n".join(f"{name}: {json.dumps(value)}" for name, value in told.items()))
+    show(told)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ While the study runs the worker's Ray is killed and another host's takes its pla
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -23,10 +22,9 @@ from typing import Any
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from benchmarks.kill_resume import ROOT, alive, descendants, mlflow_runs, start
+from benchmarks.kill_resume import ROOT, alive, descendants
 from benchmarks.link_cut import ADDRESSES, HEAD, PORT, WORKER, hosts, on, ray_on
-from benchmarks.node_loss import EPOCHS, NAME, PIXELS, events_of, recovery, wait
-from tuning.record import ENDED, replay
+from benchmarks.losses import NAME, PATIENCE, begin, events_of, outcome, recovery, reports, show, wait
 from tuning.storage import Storage
 
 TRIALS, S3_PORT, IMAGES = 4, 5577, 600
@@ -89,35 +87,25 @@ def what_is_in_the_bucket(inside: list[str]) -> list[str]:
 def study(disks: Path, driver: list[str], lose: Any) -> dict[str, Any]:
     """Runs one, loses the worker in the middle of it; tells what became of the study."""
     folder = disks / HEAD / "home"
-    process = start(
-        folder, "--model", "resnet20", "--trials", str(TRIALS), "--epochs", str(EPOCHS), "--name", NAME,
-        "--address", f"{ADDRESSES[HEAD]}:{PORT}", "--set", "precision=float32", "--set", "memory_format=contiguous",
-        "--set", "scheduler=none", "--set", f"image_size={PIXELS}", "--dataset", address("photos"),
-        "--set", "batch_size=32", "--results-dir", address("results"), inside=driver,
+    process = begin(
+        folder, f"{ADDRESSES[HEAD]}:{PORT}", TRIALS, "--dataset", address("photos"), "--set", "batch_size=32",
+        "--results-dir", address("results"), inside=driver,
     )  # fmt: skip
-    journals = folder / ".cache" / "ray-image-tuning" / "studies"
-
-    def events() -> list[Any]:
-        return [event for journal in journals.glob(f"*/{NAME}/journal.jsonl") for event in events_of(journal)]
-
     try:
-        wait(lambda: sum(event["event"] == "report" for event in events()) >= 4, process)
+        wait(lambda: reports(events_of(folder)) >= 4, process)
         moment = time.time()
         lose()
-        code = process.wait(900)
+        code = process.wait(PATIENCE)
     finally:
         if process.poll() is None:
             process.kill()
-    seconds, repeated = recovery(events(), moment)
-    records, runs = replay(events()), mlflow_runs(folder, NAME)
-    outcomes = [record.outcome for record in records.values()]
+    seconds, repeated = recovery(events_of(folder), moment)
     own = [str(path) for name in (WORKER, "another") for path in (disks / name).rglob("*") if NAME in path.parts]
     return {
         "exit code": code,
         "trials moved to the other disk, seconds to their next report": seconds,
         "epochs repeated": repeated,
-        "trials asked for, ended, failed": (TRIALS, sum(o in ENDED for o in outcomes), outcomes.count("failed")),
-        "MLflow runs of trials, of them RUNNING": (sum(runs.values()), runs["RUNNING"]),
+        **outcome(folder, TRIALS),
         "in the bucket": sorted(what_is_in_the_bucket(driver)),
         "images decoded on each worker": [
             len(list((disks / name).rglob("ray-image-tuning/stores/*/*/pixels"))) for name in (WORKER, "another")
@@ -148,7 +136,7 @@ def main() -> None:
             stack.enter_context(ray_on(WORKER, *join, inside=apart(WORKER, disks / "another")))
 
         told = study(disks, driver, lose)
-    print("\n".join(f"{name}: {json.dumps(value)}" for name, value in told.items()))
+    show(told)
 
 
 if __name__ == "__main__":

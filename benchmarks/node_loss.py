@@ -8,35 +8,19 @@ minute. A new node takes the place of each, as an autoscaler would see to.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import Popen
 from typing import Any
 
-from benchmarks.kill_resume import alive, descendants, mlflow_runs, start
+from benchmarks.kill_resume import alive, descendants
+from benchmarks.losses import PATIENCE, begin, events_of, outcome, recovery, reports, show, wait
 from cluster.session import apply_settings
 from cluster.spot_notice import drain
-from tuning.journal import Event, read
-from tuning.record import ENDED, replay
 
-PIXELS = 32  # of images that have 8: an epoch takes seconds, a study minutes
-EPOCHS, NAME, FREEZE_SECONDS, NOTICE_SECONDS = 6, "nodes", 60, 60
-PATIENCE = 600.0  # seconds until something happens
-
-
-def wait(until: Callable[[], Any], process: Popen[bytes]) -> Any:
-    """What `until` gives, once it gives anything."""
-    deadline = time.monotonic() + PATIENCE
-    while not (found := until()):
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError("the study ended or stands still; make it longer, or see its screen.txt and log.txt")
-        time.sleep(0.1)
-    return found
+FREEZE_SECONDS, NOTICE_SECONDS = 60, 60
 
 
 def busy(node: Any) -> bool:
@@ -69,26 +53,6 @@ def thaw(node: Any) -> None:
         os.kill(pid, signal.SIGCONT)
 
 
-def events_of(journal: Path) -> list[Event]:
-    return read(journal)[0]
-
-
-def recovery(events: list[Event], moment: float) -> tuple[list[float], int]:
-    """Seconds from the moment until each trial that was started anew after it reported, and the epochs it repeated."""
-    seconds, repeated = [], 0
-    for place, restart in enumerate(events):
-        number = restart.get("trial")
-        own = [event for event in events[:place] if event.get("trial") == number]
-        if restart["event"] != "start" or restart["time"] <= moment or not own:
-            continue
-        later = (e for e in events[place + 1 :] if e.get("trial") == number and e["event"] in ("report", "end"))
-        seconds += [round(event["time"] - moment, 1) for event in later][:1]
-        known = sum(event["event"] == "report" for event in own)
-        saved = [event["epoch"] for event in own if event["event"] == "checkpoint"]
-        repeated += max(known - max(saved, default=0), 0)
-    return seconds, repeated
-
-
 def study(folder: Path, trials: int, seed: int) -> dict[str, Any]:
     apply_settings()
     os.environ["RAY_AUTH_MODE"] = "disabled"  # loopback, for minutes
@@ -96,15 +60,10 @@ def study(folder: Path, trials: int, seed: int) -> dict[str, Any]:
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
-    process = start(
-        folder, "--model", "resnet20", "--trials", str(trials), "--epochs", str(EPOCHS), "--name", NAME,
-        "--address", cluster.address, "--seed", str(seed), "--set", "precision=float32",
-        "--set", "memory_format=contiguous", "--set", "scheduler=none", "--cpus-per-trial", "1",
-        "--set", f"image_size={PIXELS}",
-    )  # fmt: skip
-    journal, told = folder / "results" / NAME / "journal.jsonl", dict[str, Any]()
+    process = begin(folder, cluster.address, trials, "--seed", str(seed), "--cpus-per-trial", "1")
+    told: dict[str, Any] = {}
     try:
-        wait(lambda: journal.exists() and sum(e["event"] == "report" for e in events_of(journal)) >= 3, process)
+        wait(lambda: reports(events_of(folder)) >= 3, process)
         for act in (kill, notice, freeze):
             node = wait(lambda: next((node for node in nodes if busy(node)), None), process)
             nodes.remove(node)
@@ -116,7 +75,7 @@ def study(folder: Path, trials: int, seed: int) -> dict[str, Any]:
                 kill(cluster, node)
             if act is freeze:
                 thaw(node)
-            seconds, repeated = recovery(events_of(journal), moment)
+            seconds, repeated = recovery(events_of(folder), moment)
             told[act.__name__] = {
                 "trials moved": len(seconds),
                 "seconds to recover": seconds,
@@ -127,14 +86,7 @@ def study(folder: Path, trials: int, seed: int) -> dict[str, Any]:
         if process.poll() is None:
             process.kill()
         cluster.shutdown()
-    records, runs = replay(events_of(journal)), mlflow_runs(folder, NAME)
-    ended = [record for record in records.values() if record.outcome in ENDED]
-    outcomes = [record.outcome for record in records.values()]
-    told["trials asked for, ended, failed"] = (trials, len(ended), outcomes.count("failed"))
-    told["reports that are missing or twice"] = sum(
-        [m["epoch"] for m in record.epochs] != list(range(1, len(record.epochs) + 1)) for record in ended
-    )
-    return {**told, "MLflow runs of trials": sum(runs.values()), "of them RUNNING": runs["RUNNING"]}
+    return {**told, **outcome(folder, trials)}
 
 
 def main() -> None:
@@ -144,7 +96,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         told = study(Path(folder), options.trials, options.seed)
-    print("\n".join(f"{name}: {json.dumps(value)}" for name, value in told.items()))
+    show(told)
 
 
 if __name__ == "__main__":
