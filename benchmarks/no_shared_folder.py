@@ -26,6 +26,7 @@ from benchmarks.kill_resume import ROOT, alive, descendants
 from benchmarks.link_cut import ADDRESSES, HEAD, PORT, WORKER, hosts, on, ray_on
 from benchmarks.losses import NAME, PATIENCE, begin, events_of, outcome, recovery, reports, show, wait
 from tuning.storage import Storage
+from tuning.trial import trial_name
 
 TRIALS, S3_PORT, IMAGES = 4, 5577, 600
 HOME = "/mnt"  # on each host
@@ -75,8 +76,11 @@ def fill() -> None:
 
 def what_is_in_the_bucket(inside: list[str]) -> list[str]:
     """The files of the study there, asked for on the head's host."""
+    folders = ["", *(f"trials/{trial_name(number)}/" for number in range(TRIALS))]
     script = (
-        f"from tuning.storage import Storage; print(*Storage({address('results')!r}, {NAME!r}).listing(), sep=chr(10))"
+        "from tuning.storage import Storage\n"
+        f"study = Storage({address('results')!r}, {NAME!r})\n"
+        f"print(*(folder + name for folder in {folders} for name in study.listing(folder)), sep=chr(10))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [*inside, sys.executable, "-c", script]
