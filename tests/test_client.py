@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,11 @@ def start(folder: Path, port: int, *arguments: str) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
+def answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 def on_head(home: Path) -> list[int]:
     """The processes of the command line that work in the head's folder."""
     found = []
@@ -46,6 +52,7 @@ def test_a_study_through_a_ray_client_is_stopped_killed_and_finished(tmp_path_fa
     head += ["--include-dashboard=false", f"--temp-dir={folder / 'r'}"]
     asked = [*ASKED, *(word for field in QUICK for word in ("--set", field))]
     with node(*head, log=folder / "head.log", settings={"HOME": str(home)}):
+        until(lambda: answers(port), 60)  # its server comes up after the head
         wrong = start(folder, port, "--model", "resnet20", "--set", "lr=abc")
         _, said = wrong.communicate(timeout=120)
         assert (wrong.returncode, said) == (2, "error: lr must be a number above 0 to 100, got 'abc'\n")

@@ -44,10 +44,11 @@ def run(address: str, arguments: Sequence[str]) -> int:
         from ray.exceptions import RayActorError
 
         print(f"note: the study runs in ~/{FOLDER} of the cluster's head; its paths are relative to that", flush=True)
+        driver = _driver(arguments)
         try:
-            code = _follow(_driver(arguments))
+            code = _follow(driver)
         except (RayActorError, ConnectionError) as error:
-            said = " ".join(str(error).split())
+            said = str(error).partition("\n")[0].rstrip(".")
             raise ConnectionError(
                 f"the study's command line on {address} was lost ({said}); go on with --resume NAME --address {address}"
             ) from error
@@ -75,7 +76,9 @@ def _driver(arguments: Sequence[str]) -> Any:
     size = shutil.get_terminal_size() if sys.stdout.isatty() else None
     # a thread each for reading and for signals
     placed = {"num_cpus": 0, "max_concurrency": 2, "scheduling_strategy": NodeAffinitySchedulingStrategy(head, False)}
-    return ray.remote(Driver).options(**placed).remote(arguments, os.environ.get("TERM", ""), size)
+    driver = ray.remote(Driver).options(**placed).remote(arguments, os.environ.get("TERM", ""), size)
+    ray.get(driver.__ray_ready__.remote())
+    return driver
 
 
 def _follow(driver: Any) -> int:
